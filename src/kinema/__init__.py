@@ -1,0 +1,34 @@
+"""kinema: efficient temporal modelling of video.
+
+`import kinema` alone imports nothing heavy: each public name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kinema.checkpoints import init_from, load_checkpoint
+    from kinema.evaluation.cost import profile
+    from kinema.models import create_model, list_models
+
+_HOME_OF = {
+    "create_model": "kinema.models",
+    "list_models": "kinema.models",
+    "load_checkpoint": "kinema.checkpoints",
+    "init_from": "kinema.checkpoints",
+    "profile": "kinema.evaluation.cost",
+}
+
+__all__ = ["__version__", "create_model", "init_from", "list_models", "load_checkpoint", "profile"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'kinema' has no attribute '{name}'; it offers {sorted(_HOME_OF)}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

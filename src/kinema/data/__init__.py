@@ -1,0 +1,1 @@
+"""From files to clips: manifests, sampling, decoding, transforms, the Lightning data module."""

@@ -1,0 +1,1 @@
+"""From clips to numbers: video-level scores, metrics, cost and latency."""

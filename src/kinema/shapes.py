@@ -1,0 +1,47 @@
+"""The axis letters of the project, and the two folds between clips and frames.
+
+B clips, C channels, T frames, H W pixels, N tokens per frame, D embedding, K classes, V views.
+A clip is always `(B, C, T, H, W)`. Networks built from per-frame backbones fold time into the batch inside;
+a folded `(B*T, C, H, W)` tensor never crosses the public boundary of a module.
+"""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+
+def fold_time(clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "BT C H W"]:
+    """Put the frames of all clips in one batch, the frames of a clip side by side."""
+    return rearrange(clip, "b c t h w -> (b t) c h w")
+
+
+def unfold_time(frames: Float[Tensor, "BT C H W"], num_frames: int) -> Float[Tensor, "B C T H W"]:
+    """Undo `fold_time`; a view of `frames`, nothing is copied.
+
+    Raises:
+        ValueError: If the batch is not a whole number of clips of `num_frames` frames.
+    """
+    if frames.shape[0] % num_frames:
+        raise ValueError(
+            f"a batch of {frames.shape[0]} frames is not a whole number of clips of {num_frames} frames; "
+            f"fold a (B, C, {num_frames}, H, W) clip with fold_time"
+        )
+    return rearrange(frames, "(b t) c h w -> b c t h w", t=num_frames)
+
+
+def check_clip(clip: Tensor, *, channels: int | None = None) -> None:
+    """Refuse what would run silently on wrong axes.
+
+    Raises:
+        ValueError: If `clip` is not `(B, C, T, H, W)`, or has another number of channels than `channels`.
+    """
+    if clip.ndim != 5:
+        raise ValueError(
+            f"expected a clip (B, C, T, H, W) with 5 axes, got shape {tuple(clip.shape)}; "
+            "unfold frames with kinema.shapes.unfold_time, or add the batch axis with clip[None]"
+        )
+    if channels is not None and clip.shape[1] != channels:
+        raise ValueError(
+            f"expected {channels} channels on axis 1 of a clip (B, C, T, H, W), got shape {tuple(clip.shape)}; "
+            "permute the axes or build the module for this number of channels"
+        )

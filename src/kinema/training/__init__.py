@@ -1,0 +1,1 @@
+"""LightningModules: all training logic in one, and one thin module per architecture."""
