@@ -1,0 +1,39 @@
+"""What an operator must offer to stand in a backbone.
+
+A backbone knows these signatures and nothing else: any module that fits one can be handed to it as a factory. `isinstance`
+checks only that the methods exist; `kinema.testing` checks what they compute.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+OperatorFactory = Callable[[int], nn.Module]
+"""Builds the operator for one hole from its number of channels."""
+
+
+@runtime_checkable
+class TemporalMixer(Protocol):
+    """Mixes frames: a clip in, a clip of the same shape out."""
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
+
+
+@runtime_checkable
+class StreamingMixer(Protocol):
+    """A causal mixer that also runs frame by frame, its state passed explicitly.
+
+    Stepping through a clip from `init_state` of its first frame gives the frames of `forward`.
+    """
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
+
+    def init_state(self, frame: Float[Tensor, "B C H W"]) -> Tensor:
+        """The state before the first frame; `frame` gives batch, size, dtype and device only."""
+        ...
+
+    def step(self, frame: Float[Tensor, "B C H W"], state: Tensor) -> tuple[Float[Tensor, "B C H W"], Tensor]:
+        """One frame and the state before it; returns the output frame and the next state."""
+        ...
