@@ -1,0 +1,272 @@
+"""Making the built-in motion set on first use, and checking it later.
+
+A folder is finished when it holds `manifest.json`, written last. Until then `journal.jsonl` keeps one line, with the
+hash, for every clip that is complete, so a run that was killed loses at most the clips it was working on. Every file is
+written under a temporary name and renamed; one process at a time holds the lock, the others wait for its result.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from kinema.data.motion.encoding import encode_mp4
+from kinema.data.motion.scenes import LEVELS, MOTION_CLASSES, REVERSED, draw_clip
+
+FORMAT_VERSION = 1
+"""Raised whenever the same options come to mean other pictures, so that an old folder never passes for a new one."""
+
+TRAINING_LENGTHS = range(20, 49)
+VALIDATION_LENGTHS = (24, 40)
+"""Eight times an odd number: the centres of 8 segments, int(n/16 + i n/8), then lie alike seen from either end."""
+
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+COLUMNS = ("path", "label", "split", "frames", "pair")
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One file of the set: what to draw, from which stream of random numbers, and where it goes."""
+
+    path: str
+    label: str
+    split: str
+    num_frames: int
+    pair: str
+    key: tuple[int, int, int]
+
+
+def prepare_motion(
+    root: str | Path,
+    *,
+    level: str = "easy",
+    seed: int = 0,
+    num_train: int = 2400,
+    num_val: int = 480,
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Make the motion set under `root` unless it is there already, and return its folder.
+
+    The folder's name holds every option, so sets never mix. It contains `train.csv` and `val.csv` (kinema's manifest,
+    paths relative to the folder), `videos/` and `manifest.json` (options, versions, the SHA-256 of every file). A set
+    that is complete is only checked; what is missing or damaged is made again. The same options give the same files,
+    whatever `num_workers`, on one kind of processor with one version of numpy and PyAV.
+
+    Args:
+        root: Where data sets live; made if absent.
+        level: `easy` or `hard`, see `LEVELS`.
+        seed: At least 0; another seed gives another set.
+        num_train: Training clips, at least 1; classes differ by one clip at most.
+        num_val: Validation clips, even: each clip and its reversal.
+        num_workers: Threads (drawing and encoding release the interpreter's lock); None for all processors.
+        progress: Show a bar with the time left, on the error stream.
+
+    Raises:
+        ValueError: If an option is out of range.
+        OSError: If `root` cannot be written.
+    """
+    options = _checked_options(level, seed, num_train, num_val)
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers={num_workers} makes nothing; give at least 1, or None for all processors")
+    folder = Path(root) / f"motion-{level}-{num_train}-{num_val}-seed{seed}-v{FORMAT_VERSION}"
+    try:
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            _complete(folder, options, num_workers or _num_processors(), progress)
+    except OSError as error:
+        raise OSError(
+            f"cannot write the motion set to {folder}: {error}; give a root that can be written, with 150 MB to spare"
+        ) from error
+    return folder
+
+
+def verify_motion(folder: str | Path) -> list[str]:
+    """Compare a motion set with the hashes in its manifest.
+
+    Returns:
+        One sentence for each problem; an empty list for a set that is whole.
+    """
+    folder = Path(folder)
+    try:
+        expected = json.loads((folder / MANIFEST).read_text())["files"]
+    except FileNotFoundError:
+        return [f"{folder} has no {MANIFEST}: it is no motion set, or an unfinished one; run `kinema data motion`"]
+    except (ValueError, KeyError, TypeError) as error:
+        return [f"{folder / MANIFEST} cannot be read ({error!r}); delete it and run `kinema data motion`"]
+    problems = []
+    for name, digest in expected.items():
+        if not (folder / name).is_file():
+            problems.append(f"{name} is missing; run `kinema data motion` to make it again")
+        elif _file_hash(folder / name) != digest:
+            problems.append(f"{name} is not the file that was written; run `kinema data motion` to make it again")
+    surplus = {f"videos/{path.name}" for path in (folder / "videos").glob("*")} - set(expected)
+    problems += [f"{name} does not belong to the set; delete it" for name in sorted(surplus)]
+    return problems
+
+
+def plan_clips(seed: int, num_train: int, num_val: int) -> Iterator[PlannedClip]:
+    """List the files of a set in the order of its csv files: training clips, then validation pairs side by side."""
+    lengths = np.random.default_rng([seed, 2])
+    for index in range(num_train):
+        label = MOTION_CLASSES[index % len(MOTION_CLASSES)]
+        length = int(lengths.choice(TRAINING_LENGTHS))
+        yield PlannedClip(f"videos/train_{index:05d}.mp4", label, "train", length, "", (seed, 0, index))
+    for index in range(num_val // 2):
+        canonical = MOTION_CLASSES[2 * index % len(MOTION_CLASSES)]
+        length = int(lengths.choice(VALIDATION_LENGTHS))
+        for side, label in (("a", canonical), ("b", REVERSED[canonical])):
+            path, pair = f"videos/val_{index:05d}{side}.mp4", f"val_{index:05d}"
+            yield PlannedClip(path, label, "val", length, pair, (seed, 1, index))
+
+
+def _complete(folder: Path, options: dict[str, Any], num_workers: int, progress: bool) -> None:
+    plan = list(plan_clips(options["seed"], options["num_train"], options["num_val"]))
+    header = {"format": FORMAT_VERSION, "options": options, "versions": _versions()}
+    if (folder / MANIFEST).exists() and not verify_motion(folder):
+        return  # also a set made by other versions, as long as it is whole
+    hashes = _intact_clips(folder, header, plan)
+    for leftover in folder.rglob(".*.part"):
+        leftover.unlink()
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _write(
+        folder / JOURNAL,
+        b"".join(_line(entry) for entry in (header, *([path, digest] for path, digest in hashes.items()))),
+    )
+
+    missing = [clip for clip in plan if clip.path not in hashes]
+    with (folder / JOURNAL).open("ab", buffering=0) as journal, _progress_bar(progress) as bar:
+        task = bar.add_task(f"motion set ({options['level']})", total=len(plan), completed=len(hashes))
+        for clip, digest in _make_all(folder, missing, options["level"], num_workers):
+            hashes[clip.path] = digest
+            journal.write(_line([clip.path, digest]))
+            bar.advance(task)
+
+    for split in ("train", "val"):
+        hashes[f"{split}.csv"] = _write(folder / f"{split}.csv", _csv(clip for clip in plan if clip.split == split))
+    _write(folder / MANIFEST, json.dumps(header | {"files": dict(sorted(hashes.items()))}, indent=1).encode())
+    (folder / JOURNAL).unlink()
+
+
+def _make_all(
+    folder: Path, clips: list[PlannedClip], level: str, num_workers: int
+) -> Iterator[tuple[PlannedClip, str]]:
+    """Yield every clip with its hash as soon as its file is in place."""
+    todo = iter(clips)
+    with ThreadPoolExecutor(num_workers, thread_name_prefix="motion") as pool:
+        running: dict[Future[str], PlannedClip] = {}
+        while True:
+            # Few are handed out at a time, so that an interrupt or a full disk ends the work at once.
+            running |= {
+                pool.submit(_make, folder, clip, level): clip for clip in islice(todo, 2 * num_workers - len(running))
+            }
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+
+
+def _make(folder: Path, clip: PlannedClip, level: str) -> str:
+    frames = draw_clip(np.random.default_rng(clip.key), clip.label, LEVELS[level], clip.num_frames)
+    return _write(folder / clip.path, encode_mp4(frames, intra_only=clip.split == "val"))
+
+
+def _intact_clips(folder: Path, header: dict[str, Any], plan: list[PlannedClip]) -> dict[str, str]:
+    """Read the hashes of finished clips from an unfinished or damaged set and keep those whose files still agree.
+
+    Nothing is kept if other versions made it: a clip and its reversal must come from one encoder.
+    """
+    known: dict[str, str] = {}
+    try:
+        if (folder / MANIFEST).exists():
+            found = json.loads((folder / MANIFEST).read_text())
+            known = found.pop("files")
+        else:
+            found, *entries = [
+                json.loads(line)
+                for line in (folder / JOURNAL).read_bytes().splitlines(keepends=True)
+                if line.endswith(b"\n")
+            ]
+            known = dict(entries)
+    except (FileNotFoundError, ValueError, KeyError):
+        return {}
+    if found != header:
+        return {}
+    paths = [clip.path for clip in plan if clip.path in known and (folder / clip.path).is_file()]
+    return {path: known[path] for path in paths if _file_hash(folder / path) == known[path]}
+
+
+def _checked_options(level: str, seed: int, num_train: int, num_val: int) -> dict[str, Any]:
+    if level not in LEVELS:
+        raise ValueError(f"there is no level {level!r}; choose one of {sorted(LEVELS)}")
+    if seed < 0:
+        raise ValueError(f"seed={seed} is negative; give 0 or more")
+    if num_train < 1:
+        raise ValueError(f"num_train={num_train} leaves nothing to train on; give at least 1, better a multiple of 12")
+    if num_val < 2 or num_val % 2:
+        raise ValueError(
+            f"num_val={num_val} cannot be split into pairs of a clip and its reversal; give an even number from 2 on, "
+            "better a multiple of 12"
+        )
+    return {"level": level, "seed": seed, "num_train": num_train, "num_val": num_val}
+
+
+def _versions() -> dict[str, str]:
+    libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
+    return {"numpy": np.__version__, "av": av.__version__, "libavcodec": libavcodec, "machine": platform.machine()}
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write(path: Path, content: bytes) -> str:
+    """Write through a temporary name, so that `path` is complete or absent, and return the SHA-256."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _line(entry: Any) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _csv(clips: Iterator[PlannedClip]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((clip.path, clip.label, clip.split, clip.num_frames, clip.pair) for clip in clips)
+    return text.getvalue().encode()
+
+
+def _progress_bar(shown: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
