@@ -1,14 +1,14 @@
 """Holes: where a frame-wise network hands its features to a temporal operator.
 
-A backbone folds the frames of all clips into one batch and runs a network from timm on it. An operator works on clips, so a
-hole unfolds the batch, calls the operator, and folds the result. It may change the number of frames; the number of clips is
-what stays the same from the first layer to the last, so that is what the holes of a backbone share.
+A backbone folds the frames of all clips into one batch and runs a network from timm on it. An operator works on clips,
+so a hole unfolds the batch, calls the operator, and folds the result. An operator may change the number of frames; the
+number of clips is what stays the same from the first layer to the last, so that is what the holes of a backbone share.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +17,14 @@ from kinema.shapes import fold_time, unfold_time
 
 OperatorFactory = Callable[[int], nn.Module]
 Placement = Literal["residual", "in_place"]
+
+
+class Trunk(Protocol):
+    """A network on frames, as timm builds them."""
+
+    def forward_features(self, x: Tensor) -> Tensor: ...
+    def get_submodule(self, target: str) -> nn.Module: ...
+    def set_submodule(self, target: str, module: nn.Module) -> None: ...
 
 
 class Batch:
@@ -32,6 +40,9 @@ class Hole(nn.Module):
     Args:
         operator: Module from (B, C, T, H, W) to (B, C, T', H, W).
         batch: The backbone's count of clips.
+
+    Raises:
+        RuntimeError: If called outside the backbone, which alone knows how frames group into clips.
     """
 
     def __init__(self, operator: nn.Module, batch: Batch) -> None:
@@ -39,77 +50,105 @@ class Hole(nn.Module):
         self.operator = operator
         self._batch = batch
 
-    def forward(self, frames: Float[Tensor, "BT C H W"]) -> Float[Tensor, "BT C H W"]:
+    def forward(self, frames: Float[Tensor, "BT C H W"]) -> Float[Tensor, "BU C H W"]:
         num_clips = self._batch.num_clips
         if num_clips == 0:
             raise RuntimeError(
-                "a layer with a temporal operator was called outside its backbone; call the backbone on a clip"
+                "a layer that holds a temporal operator was called outside its backbone, which alone knows how many "
+                "frames make a clip; call the backbone on a clip (B, C, T, H, W)"
             )
         return fold_time(self.operator(unfold_time(frames, frames.shape[0] // num_clips)))
 
 
 @dataclass(frozen=True)
 class Site:
-    """One residual block of a trunk: where it hangs, and its number of channels before and after.
+    """One block of a trunk: where it hangs, and its number of channels before and after.
 
     Args:
-        stage: The stage that holds the block.
-        index: Position of the block in `stage`.
-        name: Name of the block as in the trunk's state dict, such as "layer2.0".
+        stage: Name of the stage that holds the block, as in the trunk's state dict, such as "layer2".
+        index: Position of the block in its stage.
         entry: Name of the convolution that opens the residual branch.
+        in_channels: Channels the block takes.
+        out_channels: Channels the block gives.
         mixes: Whether a mixer may stand here.
     """
 
-    stage: nn.Sequential
+    stage: str
     index: int
-    name: str
     entry: str
     in_channels: int
     out_channels: int
     mixes: bool = True
 
+    @property
+    def name(self) -> str:
+        return f"{self.stage}.{self.index}"
+
 
 def open_holes(
-    sites: list[Site],
+    trunk: Trunk,
+    sites: Sequence[Site],
     batch: Batch,
     *,
-    mixer: OperatorFactory | None,
-    placement: Placement,
-    mixer_every: int,
-    after_block: Mapping[str, OperatorFactory],
+    mixer: OperatorFactory | None = None,
+    placement: Placement = "residual",
+    mixer_every: int = 1,
+    after_block: Mapping[str, OperatorFactory] | None = None,
+    before_stage: Mapping[str, OperatorFactory] | None = None,
 ) -> None:
-    """Put operators into the blocks of a trunk.
+    """Put operators into a trunk, in place.
 
-    Placement as in Lin, Gan and Han 2019, section 4: "residual" puts the mixer before the first convolution of the residual
-    branch, so the identity path keeps the frame as it was; "in_place" puts it before the whole block.
+    The two placements of the mixer are those of Lin, Gan and Han 2019, section 4:
+
+        residual    y = shortcut(x) + branch(mixer(x))       the frame itself stays visible through the shortcut
+        in_place    y = shortcut(mixer(x)) + branch(mixer(x))
+
+    A name in the trunk's state dict changes only where an operator stands: `conv1` becomes `conv1.conv` behind a
+    residual mixer, a block `B` with an operator before or after it `B.block`, a stage with one in front `S.blocks`.
 
     Args:
-        sites: The blocks, stage by stage, in order.
-        batch: Shared count of clips.
+        trunk: Network on frames.
+        sites: Its blocks in order of execution.
+        batch: Count of clips that the holes shall share.
         mixer: Builds the mixer of one block from its input channels; None for none.
         placement: Where in the block the mixer stands.
         mixer_every: Blocks from one mixer to the next, counted anew in each stage; at least 1.
-        after_block: Block name to a factory of an operator that follows the block, given its output channels.
+        after_block: Name of a block to the factory of an operator behind it, given the block's output channels.
+        before_stage: Name of a stage to the factory of an operator in front of it, given the stage's input channels.
 
     Raises:
-        ValueError: On another placement, a step below 1, or the name of a block that is not there.
+        ValueError: On an unknown placement, a step below 1, or a name that is no block or stage of the trunk.
     """
+    after_block, before_stage = after_block or {}, before_stage or {}
     if placement not in ("residual", "in_place"):
         raise ValueError(f"placement={placement!r} is unknown; give 'residual' or 'in_place'")
     if mixer_every < 1:
         raise ValueError(f"mixer_every={mixer_every} is no number of blocks; give 1 for a mixer in every block")
-    if unknown := sorted(set(after_block) - {site.name for site in sites}):
-        raise ValueError(f"no block is named {unknown}; the blocks are {[site.name for site in sites]}")
+    _check_names(after_block, [site.name for site in sites], "block")
+    _check_names(before_stage, list(dict.fromkeys(site.stage for site in sites)), "stage")
+
     for site in sites:
-        block = site.stage[site.index]
+        blocks = trunk.get_submodule(site.stage)
+        block = blocks.get_submodule(str(site.index))
         parts: OrderedDict[str, nn.Module] = OrderedDict(block=block)
         if mixer is not None and site.mixes and site.index % mixer_every == 0:
             hole = Hole(mixer(site.in_channels), batch)
             if placement == "residual":
-                setattr(block, site.entry, nn.Sequential(OrderedDict(mixer=hole, conv=getattr(block, site.entry))))
+                entry = block.get_submodule(site.entry)
+                block.set_submodule(site.entry, nn.Sequential(OrderedDict(mixer=hole, conv=entry)))
             else:
                 parts = OrderedDict(mixer=hole, block=block)
         if site.name in after_block:
             parts["after"] = Hole(after_block[site.name](site.out_channels), batch)
         if len(parts) > 1:
-            site.stage[site.index] = nn.Sequential(parts)
+            blocks.set_submodule(str(site.index), nn.Sequential(parts))
+
+    in_channels = {site.stage: site.in_channels for site in reversed(sites)}
+    for stage, factory in before_stage.items():
+        hole = Hole(factory(in_channels[stage]), batch)
+        trunk.set_submodule(stage, nn.Sequential(OrderedDict(before=hole, blocks=trunk.get_submodule(stage))))
+
+
+def _check_names(given: Mapping[str, OperatorFactory], known: list[str], what: str) -> None:
+    if unknown := sorted(set(given) - set(known)):
+        raise ValueError(f"no {what} of this backbone is named {unknown}; its {what}s are {known}")

@@ -1,14 +1,32 @@
-"""Named networks: a backbone, the operator that fills its holes, and a head. One plain function each, collected in `MODELS`."""
+"""Named networks: a backbone, the operator in its holes, and a head. One plain function each, collected in `MODELS`."""
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, get_args
 
 from torch import nn
 
-from kinema.models.tsm import tsm_nano
-from kinema.models.tsn import tsn_nano
+from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
+from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
 
-MODELS: dict[str, Callable[..., nn.Module]] = {builder.__name__: builder for builder in (tsn_nano, tsm_nano)}
+__all__ = ["MODELS", "create_model", "list_models", "list_options"]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    build.__name__: build
+    for build in (
+        tsn_nano,
+        tsn_r18,
+        tsn_r50,
+        tsn_r101,
+        tsn_mobilenetv2,
+        tsm_nano,
+        tsm_r18,
+        tsm_r50,
+        tsm_r101,
+        tsm_mobilenetv2,
+    )
+}
 
 
 def list_models() -> list[str]:
@@ -16,6 +34,43 @@ def list_models() -> list[str]:
     return sorted(MODELS)
 
 
-def create_model(name: str, num_classes: int | Sequence[int] = 400, num_frames: int = 8, **options: Any) -> nn.Module:
-    """Build a network by name, with random weights."""
+def list_options(name: str) -> list[str]:
+    """Options of a network beside `num_classes` and `num_frames`, sorted; `kinema.models.options` describes them.
+
+    Raises:
+        ValueError: If no network has this name.
+    """
+    if name not in MODELS:
+        raise ValueError(f"no network is named {name!r}; {_nearest(name, MODELS)}")
+    options = inspect.signature(MODELS[name]).parameters["options"].annotation  # Unpack[a TypedDict]
+    return sorted(get_args(options)[0].__annotations__)
+
+
+def create_model(
+    name: str,
+    num_classes: int | Sequence[int] = 400,
+    num_frames: int = 8,
+    **options: Any,
+) -> nn.Module:
+    """Build a network by name, with random weights; `kinema.load_checkpoint` and `kinema.init_from` load others.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: Size of K, or a tuple: a clip then gives a tuple of logits.
+        num_frames: Frames of a clip the network is meant for.
+        options: See `list_options(name)`.
+
+    Raises:
+        ValueError: If no network has this name, an option is unknown to it, or has a value it cannot take.
+    """
+    known = list_options(name)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}; {_nearest(option, known)}")
     return MODELS[name](num_classes=num_classes, num_frames=num_frames, **options)
+
+
+def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
+    close = get_close_matches(word, known, n=1)
+    hint = f"did you mean {close[0]!r}? Known are" if close else "known are"
+    return f"{hint} {', '.join(sorted(known))}"

@@ -5,26 +5,37 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.models.heads import SegmentHead
+from kinema.backbones.frames import FrameBackbone
+from kinema.models.heads import Consensus, SegmentHead
 from kinema.shapes import check_clip
 
 
 class SegmentNetwork(nn.Module):
-    """Classify a clip from one feature vector per frame.
+    """Classify a clip from one feature vector per frame (Wang et al. 2016, arXiv:1608.00859).
 
     Args:
-        backbone: Module from (B, C, T, H, W) to (B, D, T', H', W') with attributes `in_channels` and `num_features`.
-        head: Classifier over (B, T', D).
+        backbone: From clips to one feature map per frame.
+        num_classes: Size of K, or a tuple for several classifiers.
         num_frames: Size of T the network is meant for. No weight depends on it: any other T runs.
+        dropout: Probability in [0, 1) of dropping a feature before the classifier.
+        consensus: "mean" of the logits over the frames, or "identity" to keep a score per frame.
 
     Shape:
-        (B, C, T, H, W) to logits (B, K), raw in training and in evaluation.
+        (B, C, T, H, W) to logits (B, K), raw in training and in evaluation; (B, T', K) for consensus "identity".
     """
 
-    def __init__(self, backbone: nn.Module, head: SegmentHead, *, num_frames: int = 8) -> None:
+    def __init__(
+        self,
+        backbone: FrameBackbone,
+        num_classes: int | Sequence[int],
+        *,
+        num_frames: int = 8,
+        dropout: float = 0.5,
+        consensus: Consensus = "mean",
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head = SegmentHead(backbone.num_features, num_classes, dropout=dropout, consensus=consensus)
         self.num_frames = num_frames
 
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Tensor | tuple[Tensor, ...]:
@@ -34,11 +45,15 @@ class SegmentNetwork(nn.Module):
         """One vector per frame, averaged over its pixels: what the head sees, before its dropout.
 
         Raises:
-            ValueError: If `clip` is not a floating-point clip with the channels of the backbone.
+            ValueError: If `clip` is not a floating-point clip with the channels of the backbone and at least one frame.
         """
         check_clip(clip, channels=self.backbone.in_channels)
         if not clip.is_floating_point():
-            raise ValueError(f"expected a floating-point clip, got {clip.dtype}; scale and normalise it first")
+            raise ValueError(
+                f"expected a floating-point clip, got {clip.dtype}; scale it to [0, 1] and normalise it first"
+            )
+        if 0 in clip.shape:
+            raise ValueError(f"a clip of shape {tuple(clip.shape)} is empty; give at least one clip, frame and pixel")
         return self.backbone(clip).mean(dim=(3, 4)).transpose(1, 2)
 
     def reset_classifier(self, num_classes: int | Sequence[int]) -> None:

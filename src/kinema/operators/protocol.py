@@ -1,7 +1,7 @@
 """What an operator must offer to stand in a backbone.
 
-A backbone knows these signatures and nothing else: any module that fits one can be handed to it as a factory. `isinstance`
-checks only that the methods exist; `kinema.testing` checks what they compute.
+A backbone knows these signatures and nothing else: any module that fits one can be handed to it as a factory.
+`isinstance` checks only that the methods exist; `kinema.testing` checks what they compute.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """Temporal shift (Lin, Gan and Han 2019, sections 3 and 4, arXiv:1811.08383)."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,9 +19,9 @@ class TemporalShift(nn.Module):
         y[c, t] = x[c, t - 1]   for F <= c < 2F                     y[c, t] = x[c, t]       otherwise
         y[c, t] = x[c, t]       otherwise
 
-    Costs no multiplications and one copy of the input. The two-way layout is that of the authors' published weights (their
-    `shift_div` is 2 / fraction); the causal one that of their online model, where the leading channels hold the past and
-    the other half of `fraction` stays in place, so that fraction 1/4 moves the leading eighth. Two-way weights are
+    Costs no multiplications and one copy of the input. The two-way layout is that of the authors' published weights
+    (their `shift_div` is 2 / fraction); the causal one that of their online model: the leading channels hold the past
+    and the other half of `fraction` stays in place, so fraction 1/4 moves the leading eighth. Two-way weights are
     therefore of no use to a causal network: the same channels hold the future in one and the past in the other.
 
     Args:
@@ -37,11 +39,11 @@ class TemporalShift(nn.Module):
     def __init__(self, channels: int, *, fraction: float = 1 / 4, causal: bool = False) -> None:
         super().__init__()
         if not 0 <= fraction <= 1:
-            raise ValueError(f"fraction={fraction} is not a share of the channels; give a number in (0, 1]")
+            raise ValueError(f"fraction={fraction} is no share of the channels; give a number in (0, 1]")
         self.channels = channels
         self.fraction = fraction
         self.causal = causal
-        self.fold = int(channels * fraction / 2)
+        self.fold = math.floor(channels * fraction / 2 + 1e-9)  # 2 / 3 of 9 channels is 6, not 5.999
         if self.fold == 0:
             raise ValueError(
                 f"fraction={fraction} moves no channel of channels={channels}; "

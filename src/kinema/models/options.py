@@ -1,0 +1,91 @@
+"""The options of the named networks: what may follow `num_classes` and `num_frames`, and what each means."""
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from kinema.backbones.holes import OperatorFactory, Placement
+from kinema.models.heads import Consensus
+
+NonLocal = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
+
+
+class FrameOptions(TypedDict, total=False):
+    """Of every network that runs frame by frame.
+
+    dropout: Probability before the classifier, in [0, 1). Default 0.5.
+    consensus: "mean" of the logits over the frames, or "identity" to keep a score per frame. Default "mean".
+    in_channels: Channels of the clip. Default 3.
+    """
+
+    dropout: float
+    consensus: Consensus
+    in_channels: int
+
+
+class ResNetOptions(FrameOptions, total=False):
+    """Of networks on a ResNet.
+
+    non_local: "none", or the affinity of the five non-local blocks. Default "none".
+    temporal_pool: Halve the frames in front of the second stage. Default False.
+    """
+
+    non_local: NonLocal
+    temporal_pool: bool
+
+
+class SizeOptions(TypedDict, total=False):
+    """Of the nano networks.
+
+    depths: Blocks in each of the four stages. Default (1, 1, 2, 1).
+    width: Channels of the first stage, doubled from each stage to the next. Default 16.
+    """
+
+    depths: Sequence[int]
+    width: int
+
+
+class MixerOptions(TypedDict, total=False):
+    """Of TSN: any operator of one's own makes it a temporal network.
+
+    mixer: Builds the operator of one block from its number of channels; None for none. Default None.
+    placement: "residual" puts it in front of the residual branch, "in_place" in front of the block. Default "residual".
+    mixer_every: Blocks from one mixer to the next within a stage. Default 1.
+    """
+
+    mixer: OperatorFactory | None
+    placement: Placement
+    mixer_every: int
+
+
+class ShiftOptions(TypedDict, total=False):
+    """Of TSM.
+
+    shift_fraction: Share of the channels moved, in [0, 1]; 0 leaves the shift out, which is TSN. Default 1/4.
+    placement: "residual" or "in_place", as the paper calls them. Default "residual".
+    causal: Shift from the past only, for streams. Default False.
+    shift_every: Blocks from one shift to the next within a stage. Default None, the rule of the TSM code: 1, but 2 for
+        a residual shift in networks with 23 or more blocks in the third stage (ResNet-101 and deeper).
+    """
+
+    shift_fraction: float
+    placement: Placement
+    causal: bool
+    shift_every: int | None
+
+
+class TSNOptions(ResNetOptions, MixerOptions, total=False): ...
+
+
+class TSNNanoOptions(TSNOptions, SizeOptions, total=False): ...
+
+
+class TSNMobileNetOptions(FrameOptions, MixerOptions, total=False): ...
+
+
+class TSMOptions(ResNetOptions, ShiftOptions, total=False): ...
+
+
+class TSMNanoOptions(TSMOptions, SizeOptions, total=False): ...
+
+
+class TSMMobileNetOptions(FrameOptions, ShiftOptions, total=False): ...
