@@ -1,11 +1,8 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) on every frame."""
 
-from typing import Unpack, cast
+from typing import Any, Unpack
 
 import timm
-from timm.models._efficientnet_blocks import InvertedResidual
-from timm.models.efficientnet import EfficientNet
-from torch import nn
 
 from kinema.backbones.frames import Filling, FrameBackbone
 from kinema.backbones.holes import Site
@@ -24,19 +21,16 @@ def mobilenetv2(*, in_channels: int = 3, **filling: Unpack[Filling]) -> FrameBac
     Shape:
         (B, in_channels, T, H, W) to (B, 1280, T', ceil(H / 32), ceil(W / 32)).
     """
-    trunk = cast(
-        EfficientNet,
-        timm.create_model("mobilenetv2_100", pretrained=False, in_chans=in_channels, num_classes=0, global_pool=""),
+    trunk: Any = timm.create_model(
+        "mobilenetv2_100", pretrained=False, in_chans=in_channels, num_classes=0, global_pool=""
     )
     sites = []
     channels = trunk.conv_stem.out_channels
     for stage, blocks in enumerate(trunk.blocks):
-        for index, block in enumerate(cast(nn.Sequential, blocks)):
-            if isinstance(block, InvertedResidual):
-                entry, out_channels, has_skip = "conv_pw", block.conv_pwl.out_channels, block.has_skip
-            else:  # the first block: depthwise, then 1 x 1, without expansion or shortcut
-                entry, out_channels, has_skip = "conv_dw", block.conv_pw.out_channels, False
-            sites.append(Site(f"blocks.{stage}", index, entry, channels, out_channels, mixes=has_skip))
+        for index, block in enumerate(blocks):
+            expands = hasattr(block, "conv_pwl")  # all but the first: 1 x 1 out, depthwise, 1 x 1 in
+            entry = "conv_pw" if expands else "conv_dw"
+            out_channels = (block.conv_pwl if expands else block.conv_pw).out_channels
+            sites.append(Site(f"blocks.{stage}", index, entry, channels, out_channels, mixes=block.has_skip))
             channels = out_channels
-    num_features = trunk.conv_head.out_channels
-    return FrameBackbone(trunk, sites, num_features=num_features, in_channels=in_channels, **filling)
+    return FrameBackbone(trunk, sites, num_features=trunk.num_features, in_channels=in_channels, **filling)
