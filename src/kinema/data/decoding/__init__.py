@@ -1,0 +1,31 @@
+"""Exact frames of a video file by number.
+
+`open_video` is all that callers need. Readers differ in speed only: the same frames, times and errors come from each.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from kinema.data.decoding.interface import VideoReader
+from kinema.data.decoding.pyav_reader import PyAVReader
+from kinema.data.decoding.report import DecodeError, DecodeReport
+
+__all__ = ["DecodeError", "DecodeReport", "VideoReader", "open_video"]
+
+Decoder = Literal["auto", "pyav", "torchcodec"]
+
+
+def open_video(source: str | Path | bytes, decoder: Decoder = "auto") -> VideoReader:
+    """Open a video for exact, random access to its frames.
+
+    Args:
+        source: Path of a video file, or its content.
+        decoder: "pyav" needs nothing but `pip install`; "auto" is "pyav", which is exact on more files and no slower.
+
+    Raises:
+        DecodeError: If the source cannot be read as a video.
+        ValueError: If there is no such decoder.
+    """
+    if decoder in ("auto", "pyav"):
+        return PyAVReader(source)
+    raise ValueError(f"decoder={decoder!r} was given; choose 'auto', 'pyav' or 'torchcodec'")

@@ -1,0 +1,105 @@
+"""What every reader promises: frames by number, exact or an error."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
+from operator import index as as_integer
+from types import TracebackType
+from typing import Self
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from kinema.data.decoding.index import FrameIndex
+from kinema.data.decoding.report import DecodeReport
+
+
+class VideoReader(ABC):
+    """Frames of one video by number, counted in display order from 0.
+
+    All readers share one timestamp index (`kinema.data.decoding.index`), so counts, times and frame numbers do not depend
+    on the decoder. A reader belongs to the process and thread that opened it; close it, or use it in a `with` statement.
+    """
+
+    name: str
+    report: DecodeReport
+    _index: FrameIndex
+
+    @property
+    def num_frames(self) -> int:
+        """Frames a viewer would see; those a cut-off file promises and lacks are counted and listed in `report.missing`."""
+        return len(self._index.pts)
+
+    @property
+    def timestamps(self) -> list[Fraction]:
+        """Display time of every frame in seconds, the first at 0."""
+        first, tick = int(self._index.pts[0]), self._index.time_base
+        return [(int(pts) - first) * tick for pts in self._index.pts]
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds from the first frame to the end of the last one."""
+        return (int(self._index.pts[-1]) - int(self._index.pts[0]) + self._index.last_duration) * self._index.time_base
+
+    @property
+    def fps(self) -> Fraction:
+        """Average frames per second, `num_frames / duration`."""
+        return self.num_frames / self.duration
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Columns of a decoded frame, rotation applied."""
+
+    @property
+    @abstractmethod
+    def height(self) -> int:
+        """Rows of a decoded frame, rotation applied."""
+
+    def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]:
+        """Decode frames by number: RGB, 0 to 255, rotation applied.
+
+        Each frame is decoded once, however often it is asked for, and none after the last wanted one. The result is stored
+        row by row with the channels innermost (`torch.channels_last`), as decoders give it and as torchvision resizes
+        fastest.
+
+        Args:
+            indices: Frame numbers in [0, num_frames), any order, repeats allowed.
+
+        Shape:
+            `(T, 3, H, W)` with `T = len(indices)`.
+
+        Raises:
+            IndexError: If a number lies outside the video.
+            DecodeError: If a wanted frame cannot be decoded exactly; no other frame ever takes its place.
+        """
+        numbers = [as_integer(number) for number in indices]
+        outside = [number for number in numbers if not 0 <= number < self.num_frames]
+        if outside:
+            raise IndexError(
+                f"{self.name}: frames {outside[:8]} were asked for, but the video has {self.num_frames}; "
+                f"ask for numbers from 0 to {self.num_frames - 1}"
+            )
+        if not numbers:
+            return torch.empty((0, 3, self.height, self.width), dtype=torch.uint8)
+        slots: dict[int, list[int]] = {}
+        for slot, number in enumerate(numbers):
+            slots.setdefault(number, []).append(slot)
+        return self._decode(slots, len(numbers))
+
+    @abstractmethod
+    def _decode(self, slots: dict[int, list[int]], num_slots: int) -> UInt8[Tensor, "T C H W"]:
+        """Decode each frame in `slots` into the places of the result named there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file and the decoder; closing twice is allowed."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
