@@ -1,0 +1,49 @@
+"""The command line: `kinema COMMAND ...`. Each command is loaded when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("kinema.cli.training", "train a network on a data set"),
+    "validate": ("kinema.cli.training", "evaluate a checkpoint on the validation videos"),
+    "test": ("kinema.cli.training", "evaluate a checkpoint on the test videos"),
+    "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
+    "models": ("kinema.cli.models", "list the networks"),
+    "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),
+    "data": ("kinema.cli.data", "make the built-in data set, check videos"),
+    "bench": ("kinema.cli.bench", "measure loaders and networks side by side"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        from kinema import __version__
+
+        print(__version__)
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        print(f"kinema: '{name}' is no command; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return import_module(COMMANDS[name][0]).run(arguments)
+
+
+def _overview() -> str:
+    lines = [f"  {name:<9} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "kinema: efficient temporal modelling of video",
+            "",
+            "usage: kinema COMMAND [--help] ...",
+            "",
+            *lines,
+            "",
+            "Start with: kinema fit --config experiments/quickstart/tsm.yaml",
+        ]
+    )

@@ -1,0 +1,226 @@
+"""`kinema fit | validate | test`: the Lightning CLI, with its traps closed.
+
+The configuration always wins over a checkpoint: resuming or validating never changes what was written or typed.
+"""
+
+import json
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from kinema.data.datamodule import VideoDataModule
+from kinema.training import VideoClassifier
+from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation
+from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
+from kinema.training.record import RunFolder, checkpoint_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run is recorded.
+
+    Args:
+        name: Groups the runs of one configuration: `<root>/<name>/<id>/`.
+        root: Folder of all runs.
+        id: Folder of this run; its start time when None. Give the id of an earlier run to go on in its folder.
+        wandb: `auto` is online where wandb has a key and offline elsewhere; `off` leaves it out.
+        project: Project in wandb.
+        group: Group in wandb, such as the experiment.
+        checkpoint_every_steps: Also write `last.ckpt` every so many steps, not only after each epoch.
+    """
+
+    name: str = "run"
+    root: str = "runs"
+    id: str | None = None
+    wandb: WandbMode = "auto"
+    project: str = "kinema"
+    group: str | None = None
+    checkpoint_every_steps: int | None = None
+
+
+class TrainingCLI(LightningCLI):
+    """Lightning's CLI over `VideoClassifier` and `VideoDataModule`, recording each run in its own folder."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.run_folder: RunFolder
+        super().__init__(
+            VideoClassifier,
+            VideoDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            # Our checkpoints carry primitive hyperparameters and name their class; see restore.py.
+            load_from_checkpoint_support=False,
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "num_sanity_val_steps": 0,
+                "enable_checkpointing": False,
+                "log_every_n_steps": 10,
+                "enable_model_summary": False,
+            },
+            args=list(arguments),
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        # Lightning warns whenever arguments are handed over while sys.argv has some too, as in every call of a script.
+        self.config = parser.parse_args(args)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        skipped = {"model", "datamodule", "weights_only", "train_dataloaders", "val_dataloaders", "dataloaders"}
+        return dict.fromkeys(("fit", "validate", "test"), skipped)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(Run, "run")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Weights to start from: an image network or another data set's checkpoint. To go on with a run: --ckpt_path.",
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning would merge the checkpoint's hyperparameters over the command line. Here the command line wins.
+        options = self.config[self.config["subcommand"]]
+        given = options.get("ckpt_path")
+        if given is None:
+            return
+        path = Path(given)
+        if given in ("last", "best"):
+            configs = [Path(str(config)) for config in options.get("config") or []]
+            folders = [config.parent for config in configs if (config.parent / "checkpoints").is_dir()]
+            if not folders:
+                raise ValueError(
+                    f"--ckpt_path {given} needs a run: give --config RUN/config.yaml, or --ckpt_path RUN with its folder"
+                )
+            path = checkpoint_of(folders[-1], given)
+        elif path.is_dir():
+            path = checkpoint_of(path)
+        elif not path.is_file():
+            raise FileNotFoundError(f"the checkpoint {given} does not exist; give a file, a run folder, last or best")
+        options["ckpt_path"] = str(path)
+        self._print_differences(path, options)
+
+    def _print_differences(self, path: Path, options: Any) -> None:
+        saved = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        ours = options.as_dict()["model"].get("init_args", {}) if "model" in options else {}
+        for name in sorted(saved.keys() & ours.keys()):
+            if ours[name] is not None and _plain(saved[name]) != _plain(ours[name]):
+                print(f"note: {name} was {saved[name]} in the checkpoint and is {ours[name]} now", file=sys.stderr)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        assert self.subcommand is not None
+        options = self.config[self.subcommand]
+        run = Run(**vars(options["run"]))
+        folder = self.run_folder = RunFolder.create(Path(run.root), run.name, run.id)
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
+        config.pop("config", None)
+        self.model.init_weights = Path(options["init_from"]) if options.get("init_from") else None
+        if options.get("init_from") and options.get("ckpt_path"):
+            raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
+        given = self._get(self.config_init, "trainer", default={})
+        loggers: list[Any] = [JsonLinesLogger(folder.history)]
+        extra = given.get("logger")
+        loggers += extra if isinstance(extra, list) else [extra] if extra not in (None, True, False) else []
+        wandb = wandb_logger(
+            folder.path, mode=run.wandb, project=run.project, name=run.name, group=run.group, config=config
+        )
+        loggers += [wandb] if wandb is not None else []
+        callbacks = [RandomState(), RecordEvaluation(folder)]
+        if self.subcommand == "fit":
+            callbacks += [DecodeGuard(folder), Checkpoints(folder, run.checkpoint_every_steps)]
+        trainer_config = {**given, **kwargs, "default_root_dir": str(folder.path), "logger": loggers}
+        trainer = self._instantiate_trainer(trainer_config, callbacks)
+        if trainer.is_global_zero:
+            folder.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            parameters = sum(p.numel() for p in self.model.parameters())
+            size = f"{parameters / 1e6:.2f} M parameters" if parameters else "size taken from the data"
+            print(f"{self.model.model_name}, {size}; {folder.path}")
+            folder.write_environment(
+                seed=options.get("seed_everything"), decoder=options["data"]["init_args"].get("decoder")
+            )
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Lightning would start at once; `execute` does, when the run folder is known to the caller."""
+
+    def execute(self) -> None:
+        """Run the subcommand. Checkpoints are read as data, never as code."""
+        assert self.subcommand is not None
+        start = getattr(self.trainer, self.subcommand)
+        start(
+            self.model,
+            datamodule=self.datamodule,
+            ckpt_path=self.config[self.subcommand].get("ckpt_path"),
+            weights_only=True,
+        )
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run fit, validate or test; the last line printed is the run folder."""
+    _quieten()
+    cli: TrainingCLI | None = None
+    status = 0
+    try:
+        cli = TrainingCLI(arguments)
+        cli.execute()
+    except SIGTERMException:
+        print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
+        status = 143
+    except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
+        print(f"kinema: {type(error).__name__}: {error}", file=sys.stderr)
+        if cli is None:
+            traceback.print_exc()
+        else:
+            (cli.run_folder.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        status = 1
+    if cli is not None and cli.trainer.is_global_zero:
+        for logger in cli.trainer.loggers:
+            # wandb would say its last words after ours.
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish(exit_code=status)
+        _summarise(cli, status)
+    return status
+
+
+def _quieten() -> None:
+    """Drop what Lightning says at every start; its warnings stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _summarise(cli: TrainingCLI, status: int) -> None:
+    folder = cli.run_folder
+    if status == 0 and folder.metrics.is_file():
+        metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
+        undecodable = f", {metrics['undecodable']} undecodable" if metrics["undecodable"] else ""
+        print(
+            f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%} on {metrics['videos']} videos{undecodable} "
+            f"in {metrics['seconds']:.0f} s"
+        )
+    print(folder.path)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples and lists are the same thing in a configuration."""
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,238 @@
+"""A map-style dataset of clips: a record of a manifest becomes pixels."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kinema.data.decoding import DecodeError, Decoder, open_video
+from kinema.data.loader import sample_seed
+from kinema.data.manifest import Manifest, VideoRecord, resolve
+from kinema.data.sampling import Clip, ClipKind, FrameScheme, draw_clips
+from kinema.data.transforms import EvalTransform, TrainTransform
+
+SUBSTITUTION_TRIES = 10
+
+
+class ClipBatch(TypedDict):
+    """N views of one or more videos. A training batch holds one view of each video."""
+
+    clip: UInt8[Tensor, "N C T H W"]
+    label: Int[Tensor, " N"]
+    video: Int[Tensor, " N"]
+    """Place of the video in its manifest."""
+    view: Int[Tensor, " N"]
+    num_views: Int[Tensor, " N"]
+    start: Float[Tensor, " N"]
+    end: Float[Tensor, " N"]
+    decoded: Bool[Tensor, " N"]
+    """False where the video could not be decoded and the clip is black: to be counted as wrong."""
+    names: list[str]
+    failures: list[tuple[str, str]]
+    """Videos of this batch that could not be decoded, and why."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of a video: the crop of a clip."""
+
+    pixels: UInt8[Tensor, "C T H W"]
+    clip: Clip
+
+
+class EvalClips:
+    """All views of a video, clip by clip and crop by crop.
+
+    Args:
+        scheme: Which frames of a window.
+        transform: Which crops of a clip.
+        kind: How windows are placed.
+        num_clips: Windows of a video, for `constant_clips_per_video`.
+        decoder: Passed to `open_video`.
+    """
+
+    def __init__(
+        self,
+        scheme: FrameScheme,
+        transform: EvalTransform,
+        *,
+        kind: ClipKind = "constant_clips_per_video",
+        num_clips: int = 1,
+        decoder: Decoder = "auto",
+    ) -> None:
+        if kind == "random":
+            raise ValueError("evaluation needs repeatable clips; use constant_clips_per_video or uniform")
+        self.scheme, self.transform, self.kind = scheme, transform, kind
+        self.num_clips, self.decoder = num_clips, decoder
+
+    def __call__(
+        self, source: str | Path | bytes, *, start: Fraction | None = None, end: Fraction | None = None
+    ) -> list[View]:
+        """Decode each wanted frame once and cut all views.
+
+        Raises:
+            DecodeError: If a wanted frame cannot be decoded exactly.
+        """
+        with open_video(source, decoder=self.decoder) as video:
+            clips = draw_clips(
+                self.scheme,
+                video_frames=video.num_frames,
+                fps=video.fps,
+                kind=self.kind,
+                num_clips=self.num_clips,
+                rng=random.Random(0),
+                start=start,
+                end=end,
+            )
+            wanted = sorted({index for clip in clips for index in clip.indices})
+            frames = video.decode(wanted)
+        place = {index: i for i, index in enumerate(wanted)}
+        return [
+            View(crop.transpose(0, 1).contiguous(), clip)
+            for clip in clips
+            for crop in self.transform(frames[[place[index] for index in clip.indices]])
+        ]
+
+
+class TrainClips:
+    """One random clip of a video, randomly cropped."""
+
+    def __init__(self, scheme: FrameScheme, transform: TrainTransform, *, decoder: Decoder = "auto") -> None:
+        self.scheme, self.transform, self.decoder = scheme, transform, decoder
+
+    def __call__(self, path: Path, record: VideoRecord, rng: random.Random) -> tuple[View, int]:
+        with open_video(path, decoder=self.decoder) as video:
+            (clip,) = draw_clips(
+                self.scheme,
+                video_frames=video.num_frames,
+                fps=video.fps,
+                rng=rng,
+                start=record.start,
+                end=record.end,
+            )
+            frames = video.decode(clip.indices)
+        frames, label = self.transform(frames, record.label)
+        return View(frames.transpose(0, 1).contiguous(), clip), label
+
+
+class ClipDataset(Dataset):
+    """Clips of a manifest by key (epoch, index).
+
+    What a key gives depends on (seed, epoch, index) alone: not on the worker, the rank, or what was asked before.
+
+    Args:
+        manifest: The videos.
+        root: Data root of their paths.
+        cut: `TrainClips` or `EvalClips`. Only training may substitute.
+        seed: Seed of all randomness.
+        on_error: For training. `substitute` takes another video of the same class for one that cannot be decoded and
+            names it in `failures`; `raise` stops. Evaluation never substitutes: an undecodable video gives black
+            clips with `decoded` False.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        root: Path,
+        cut: TrainClips | EvalClips,
+        *,
+        seed: int = 0,
+        on_error: Literal["substitute", "raise"] = "substitute",
+    ) -> None:
+        self.manifest, self.root, self.cut = manifest, root, cut
+        self.seed, self.on_error = seed, on_error
+        self._of_class: dict[int, list[int]] = {}
+        for index, record in enumerate(manifest.records):
+            self._of_class.setdefault(record.label, []).append(index)
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> ClipBatch:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        seed = sample_seed(self.seed, epoch, index)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if isinstance(self.cut, TrainClips):
+                return self._train_sample(self.cut, index, random.Random(seed))
+            return self._eval_sample(self.cut, index)
+
+    def _train_sample(self, cut: TrainClips, index: int, rng: random.Random) -> ClipBatch:
+        failures: list[tuple[str, str]] = []
+        for _ in range(SUBSTITUTION_TRIES):
+            record = self.manifest.records[index]
+            try:
+                view, label = cut(resolve(record, self.root), record, rng)
+                return _batch_of([view], label, index, record.path, decoded=True, failures=failures)
+            except DecodeError as error:
+                if self.on_error == "raise":
+                    raise
+                failures.append((record.path, str(error)))
+                index = rng.choice(self._of_class[record.label])
+        raise DecodeError(
+            f"{SUBSTITUTION_TRIES} videos of the class '{self.manifest.class_names[record.label]}' in turn could not be "
+            f"decoded, the last because: {failures[-1][1]}. Check them with 'kinema data check'"
+        )
+
+    def _eval_sample(self, cut: EvalClips, index: int) -> ClipBatch:
+        record = self.manifest.records[index]
+        try:
+            views = cut(resolve(record, self.root), start=record.start, end=record.end)
+            return _batch_of(views, record.label, index, record.path, decoded=True, failures=[])
+        except DecodeError as error:
+            size = cut.transform.size
+            black = View(
+                torch.zeros(3, cut.scheme.num_frames, size, size, dtype=torch.uint8),
+                Clip([], Fraction(0), Fraction(0), 0),
+            )
+            return _batch_of(
+                [black], record.label, index, record.path, decoded=False, failures=[(record.path, str(error))]
+            )
+
+
+def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
+    """Put the views of several videos in one batch."""
+    shapes = {tuple(sample["clip"].shape[1:]) for sample in samples}
+    if len(shapes) > 1:
+        raise ValueError(f"clips of different shapes (C, T, H, W) in one batch: {sorted(shapes)}")
+
+    def join(key: str) -> Tensor:
+        return torch.cat([sample[key] for sample in samples])
+
+    return ClipBatch(
+        clip=join("clip"),
+        label=join("label"),
+        video=join("video"),
+        view=join("view"),
+        num_views=join("num_views"),
+        start=join("start"),
+        end=join("end"),
+        decoded=join("decoded"),
+        names=[name for sample in samples for name in sample["names"]],
+        failures=[failure for sample in samples for failure in sample["failures"]],
+    )
+
+
+def _batch_of(
+    views: list[View], label: int, video: int, name: str, *, decoded: bool, failures: list[tuple[str, str]]
+) -> ClipBatch:
+    count = len(views)
+    return ClipBatch(
+        clip=torch.stack([view.pixels for view in views]),
+        label=torch.full((count,), label),
+        video=torch.full((count,), video),
+        view=torch.arange(count),
+        num_views=torch.full((count,), count),
+        start=torch.tensor([float(view.clip.start) for view in views], dtype=torch.float64),
+        end=torch.tensor([float(view.clip.end) for view in views], dtype=torch.float64),
+        decoded=torch.full((count,), decoded),
+        names=[name] * count,
+        failures=failures,
+    )

@@ -1,0 +1,231 @@
+"""The Lightning data module: manifests in, resumable loaders of clips out."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning import LightningDataModule
+
+from kinema.data.clips import ClipDataset, EvalClips, TrainClips, collate
+from kinema.data.decoding import Decoder
+from kinema.data.loader import EpochBatches, ResumableLoader
+from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
+from kinema.data.sampling import ClipKind, Dense, FrameScheme, Segments
+from kinema.data.transforms import EvalTransform, TrainCrop, TrainTransform
+
+
+class VideoDataModule(LightningDataModule):
+    """Videos on disk, described by manifests.
+
+    Where the videos are listed, in order of precedence: `manifest` (one CSV whose column `split` says train, val or
+    test); `train`, `val` and `test` (a CSV or a folder per class each); `train` and `val` folders or CSVs found below
+    `root`; else `root` itself as a folder per class, of which `val_fraction` is held out.
+
+    Args:
+        root: Data root; all paths are relative to it and none may leave it.
+        manifest: One CSV with a `split` column, relative to `root`.
+        train: CSV or folder per class of the training videos.
+        val: CSV or folder per class of the validation videos.
+        test: CSV or folder per class of the test videos; the validation videos when None.
+        classes: Text file with one class name a line, in the order of their ids; sorted from the labels when None.
+        val_fraction: Share of each class held out when nothing says which videos are for validation.
+        num_frames: T, frames of a clip.
+        sampling: `segment` takes one frame from each of T segments, `dense` takes T frames `stride_frames` apart.
+        stride_frames: Distance of the frames of dense sampling.
+        short_video: What dense sampling does where a video ends before the clip.
+        num_clips: Clips of a video in validation and test.
+        num_crops: Crops of a clip in validation and test, 1 or 3.
+        clip_kind: How the clips of validation and test are placed.
+        size: Side of the square clips in pixels.
+        resize: Short side in pixels before a clip is cut; `size` when None.
+        train_crop: How training clips are cut.
+        train_scale: Share of the area that `random_resized` keeps, smallest and largest.
+        flip: Probability of mirroring a training clip; leave it 0 where classes name a side.
+        flip_pairs: Names of classes that swap when mirrored.
+        batch_size: Clips of a training batch on one process.
+        eval_batch_size: Videos of a validation batch on one process; `batch_size` when None.
+        num_workers: Worker processes of each loader.
+        decoder: Which decoder reads the files.
+        on_error: What training does with a video that cannot be decoded.
+        max_error_rate: Largest share of training videos that may be undecodable before the run stops.
+        seed: Seed of all randomness of the data; that of the run when None.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        manifest: str | None = None,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        classes: str | None = None,
+        val_fraction: float = 0.2,
+        num_frames: int = 8,
+        sampling: Literal["segment", "dense"] = "segment",
+        stride_frames: int = 8,
+        short_video: Literal["loop", "repeat_last"] = "loop",
+        num_clips: int = 1,
+        num_crops: int = 1,
+        clip_kind: ClipKind = "constant_clips_per_video",
+        size: int = 224,
+        resize: int | None = None,
+        train_crop: TrainCrop = "random_resized",
+        train_scale: tuple[float, float] = (0.35, 1.0),
+        flip: float = 0.0,
+        flip_pairs: list[tuple[str, str]] | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        num_workers: int = 2,
+        decoder: Decoder = "auto",
+        on_error: Literal["substitute", "raise"] = "substitute",
+        max_error_rate: float = 0.01,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.sources = {"manifest": manifest, "train": train, "val": val, "test": test}
+        self.classes, self.val_fraction = classes, val_fraction
+        self.scheme: FrameScheme = (
+            Segments(num_frames) if sampling == "segment" else Dense(num_frames, stride_frames, short_video)
+        )
+        self.train_crop: TrainCrop = train_crop
+        self.size, self.resize, self.train_scale = size, resize, train_scale
+        self.flip, self.flip_pairs = flip, flip_pairs or []
+        self.eval_clips = EvalClips(
+            self.scheme,
+            EvalTransform(size, resize, num_crops),  # pyrefly: ignore[bad-argument-type]
+            kind=clip_kind,
+            num_clips=num_clips,
+            decoder=decoder,
+        )
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.decoder = num_workers, decoder
+        self.on_error: Literal["substitute", "raise"] = on_error
+        self.max_error_rate = max_error_rate
+        self.seed = seed
+        self.manifests: dict[str, Manifest] = {}
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes by id; known after `setup`."""
+        return self.manifests["train"].class_names
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.manifests:
+            return
+        if not self.root.is_dir():
+            raise ManifestError(
+                f"the data root {self.root} is not a folder; give the folder of your videos as --data.root"
+            )
+        self.manifests = self.read_manifests()
+        for part, manifest in self.manifests.items():
+            if not len(manifest):
+                raise ManifestError(f"no video for '{part}' in {self.root}; add some, or name another manifest")
+            self._check_present(part, manifest)
+
+    def read_manifests(self) -> dict[str, Manifest]:
+        """The manifests of train, val and test. All share the classes of training."""
+        names = self._class_names()
+        if self.sources["manifest"]:
+            whole = read_manifest(self.sources["manifest"], root=self.root, class_names=names)
+            parts = {part: whole.where(split=part) for part in ("train", "val", "test")}
+            if not len(parts["train"]) or not len(parts["val"]):
+                raise ManifestError(
+                    f"the column split of {self.sources['manifest']} must say train, val or test; it says {whole.splits}"
+                )
+        else:
+            found = {part: self.sources[part] or self._find(part) for part in ("train", "val", "test")}
+            if not found["train"]:
+                train, val = split_by_path(
+                    read_manifest(self.root, root=self.root, class_names=names), val_fraction=self.val_fraction
+                )
+                return {"train": train, "val": val, "test": val}
+            if not found["val"]:
+                raise ManifestError(f"{self.root} has training videos but no 'val' beside them; name it as --data.val")
+            parts = {"train": read_manifest(found["train"], root=self.root, class_names=names)}
+            names = parts["train"].class_names
+            for part in ("val", "test"):
+                source = found[part]
+                if source:
+                    parts[part] = read_manifest(source, root=self.root, class_names=names)
+        if not len(parts.get("test", ())):
+            parts["test"] = parts["val"]
+        return parts
+
+    def train_dataloader(self) -> ResumableLoader:
+        pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self.flip_pairs)
+        transform = TrainTransform(
+            self.size,
+            crop=self.train_crop,
+            resize=self.resize,
+            scale=self.train_scale,
+            flip=self.flip,
+            flip_pairs=pairs,
+        )
+        return self._loader("train", TrainClips(self.scheme, transform, decoder=self.decoder))
+
+    def val_dataloader(self) -> ResumableLoader:
+        return self._loader("val", self.eval_clips)
+
+    def test_dataloader(self) -> ResumableLoader:
+        return self._loader("test", self.eval_clips)
+
+    def _loader(self, part: str, cut: TrainClips | EvalClips) -> ResumableLoader:
+        training = isinstance(cut, TrainClips)
+        rank, world_size = self._rank()
+        dataset = ClipDataset(self.manifests[part], self.root, cut, seed=self._run_seed(), on_error=self.on_error)
+        batches = EpochBatches(
+            len(dataset),
+            self.batch_size if training else self.eval_batch_size,
+            shuffle=training,
+            seed=self._run_seed(),
+            rank=rank,
+            world_size=world_size,
+            drop_last=training,
+        )
+        return ResumableLoader(
+            dataset,
+            batches,
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=training and self.num_workers > 0,
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        if self.trainer.world_size > 1 and self.trainer._accelerator_connector.use_distributed_sampler:
+            raise ValueError(
+                "the data module deals batches to processes itself; build the Trainer with use_distributed_sampler=False"
+            )
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _run_seed(self) -> int:
+        return self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+    def _class_names(self) -> list[str] | None:
+        if self.classes is None:
+            return None
+        path = self.root / self.classes
+        if not path.is_file():
+            raise ManifestError(f"the file of class names {path} does not exist; write one name a line")
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def _find(self, part: str) -> str | None:
+        return next((name for name in (part, f"{part}.csv") if (self.root / name).exists()), None)
+
+    def _id_of(self, name: str) -> int:
+        if name not in self.class_names:
+            raise ManifestError(f"flip_pairs names the class '{name}', which is none of {self.class_names}")
+        return self.class_names.index(name)
+
+    def _check_present(self, part: str, manifest: Manifest) -> None:
+        absent = [record.path for record in manifest.records if not resolve(record, self.root).is_file()]
+        if len(absent) == len(manifest) or (part == "train" and len(absent) > self.max_error_rate * len(manifest)):
+            raise ManifestError(
+                f"{len(absent)} of {len(manifest)} '{part}' videos are missing below {self.root}, such as {absent[:3]}; "
+                "correct --data.root, or restore the files and look with 'kinema data check'"
+            )

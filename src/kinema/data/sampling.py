@@ -1,0 +1,199 @@
+"""Which frames of a video make a clip: pure arithmetic over pytorchvideo's clip samplers.
+
+A clip sampler says *when* (a window in seconds, exact as `Fraction`); the two schemes here say *which frames* of that
+window. The number of frames T is always the one asked for, also in videos shorter than T.
+"""
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Protocol
+
+from pytorchvideo.data.clip_sampling import ClipInfo, ClipSampler, make_clip_sampler
+
+ClipKind = Literal["random", "constant_clips_per_video", "uniform"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One drawn clip: T frame indices, the window they come from in seconds, and its place among the video's clips."""
+
+    indices: list[int]
+    start: Fraction
+    end: Fraction
+    index: int
+
+
+class FrameScheme(Protocol):
+    """How a window of frames becomes T indices."""
+
+    num_frames: int
+
+    def window_frames(self, video_frames: int) -> int:
+        """Length of the window the clip sampler should place, in frames."""
+        ...
+
+    def indices(
+        self, first: int, window: int, video_frames: int, phase: Fraction | None, rng: random.Random
+    ) -> list[int]:
+        """Frames of one clip.
+
+        Args:
+            first: First frame of the window.
+            window: Frames in the window.
+            video_frames: Frames in the video.
+            phase: Where in its segment each frame lies, in [0, 1); drawn at random when None.
+            rng: Source of randomness.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segment sampling: cut the video into T equal segments and take one frame of each (TSN, arXiv:1608.00859).
+
+    Training takes a random frame of each segment of n // T frames, as TSM's code does, which leaves out the last
+    n mod T frames. Testing takes frame floor((i + phase) * n / T); phase 1/2 is the centre of the segment, and phases
+    1/2 and 0 are TSM's two-clip test. A video shorter than T repeats frames in order by the same rule, where TSM's
+    code repeats frame 0 alone.
+    """
+
+    num_frames: int
+
+    def window_frames(self, video_frames: int) -> int:
+        return video_frames
+
+    def indices(
+        self, first: int, window: int, video_frames: int, phase: Fraction | None, rng: random.Random
+    ) -> list[int]:
+        if phase is None:
+            segment = window // self.num_frames
+            if segment:
+                return [first + i * segment + rng.randrange(segment) for i in range(self.num_frames)]
+            return [first + int((i + rng.random()) * window / self.num_frames) for i in range(self.num_frames)]
+        return [first + int((i + phase) * window / self.num_frames) for i in range(self.num_frames)]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Dense sampling: T frames, `stride_frames` apart, from a window of T * stride frames (I3D; TSM's dense mode).
+
+    In a video shorter than the window, `loop` continues at its start (index modulo n, as TSM's code does) and
+    `repeat_last` stays on its last frame (as SlowFast's code does).
+    """
+
+    num_frames: int
+    stride_frames: int
+    short_video: Literal["loop", "repeat_last"] = "loop"
+
+    def window_frames(self, video_frames: int) -> int:
+        return self.num_frames * self.stride_frames
+
+    def indices(
+        self, first: int, window: int, video_frames: int, phase: Fraction | None, rng: random.Random
+    ) -> list[int]:
+        wanted = [first + i * self.stride_frames for i in range(self.num_frames)]
+        if self.short_video == "loop":
+            return [index % video_frames for index in wanted]
+        return [min(index, video_frames - 1) for index in wanted]
+
+
+class SpreadClipSampler(ClipSampler):
+    """K clips whose first starts with the video and whose last ends with it; a single clip lies in the middle.
+
+    pytorchvideo 0.1.5 divides the free time by K and never reaches the end of the video; its unreleased main divides
+    by K - 1. This sampler divides by K - 1 whichever is installed, and gives K clips also when there is no free time.
+    """
+
+    def __init__(self, clip_duration: Fraction, clips_per_video: int) -> None:
+        super().__init__(clip_duration)
+        self._clips_per_video = clips_per_video
+
+    def __call__(self, last_clip_time: Fraction, video_duration: Fraction, annotation: dict) -> ClipInfo:
+        index, last = self._current_clip_index, self._clips_per_video - 1
+        free = max(video_duration - self._clip_duration, Fraction(0))
+        start = free * (Fraction(index, last) if last else Fraction(1, 2))
+        self._current_clip_index = index + 1
+        return ClipInfo(start, start + self._clip_duration, index, 0, index == last)
+
+
+def draw_clips(
+    scheme: FrameScheme,
+    *,
+    video_frames: int,
+    fps: Fraction,
+    kind: ClipKind = "random",
+    num_clips: int = 1,
+    rng: random.Random,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+) -> list[Clip]:
+    """Draw the clips of one video.
+
+    Args:
+        scheme: `Segments` or `Dense`.
+        video_frames: Number of frames of the video.
+        fps: Frames per second; windows are counted in frames, so in a video of variable rate this is its mean.
+        kind: pytorchvideo's names. `random`: one clip at random, for training. `constant_clips_per_video`:
+            `num_clips` spread evenly. `uniform`: windows side by side until the end of the video.
+        num_clips: For `constant_clips_per_video`.
+        rng: Source of all randomness.
+        start: Second at which the sample begins within the video; its beginning when None.
+        end: Second at which the sample ends; its end when None.
+
+    Raises:
+        ValueError: If the video has no frame, or the sample lies outside it.
+    """
+    if video_frames < 1:
+        raise ValueError("a clip needs a video of at least 1 frame, got 0; leave this video out of the manifest")
+    first, count = _span(video_frames, fps, start, end)
+    window = scheme.window_frames(count)
+    sampler = _sampler(kind, Fraction(window) / fps, num_clips)
+    clips = []
+    for info in _windows(sampler, Fraction(count) / fps, rng):
+        phase = None if kind == "random" else (Fraction(1, 2) + Fraction(info.clip_index, num_clips)) % 1
+        # Windows are placed on whole frames by rounding down: 0 .. n - window, each equally likely in training, and
+        # the same places as TSM's ten evenly spaced windows in testing.
+        offset = min(int(info.clip_start_sec * fps), max(count - 1, 0))
+        local = scheme.indices(offset, window, count, phase, rng)
+        clips.append(Clip([first + index for index in local], info.clip_start_sec, info.clip_end_sec, info.clip_index))
+    return clips
+
+
+def _sampler(kind: ClipKind, duration: Fraction, num_clips: int) -> ClipSampler:
+    # A new sampler for each video: pytorchvideo's samplers keep state from one video to the next.
+    if kind == "constant_clips_per_video":
+        return SpreadClipSampler(duration, num_clips)
+    if kind in ("random", "uniform"):
+        return make_clip_sampler(kind, duration)
+    raise ValueError(f"unknown kind of clip sampler '{kind}'; use random, constant_clips_per_video or uniform")
+
+
+def _windows(sampler: ClipSampler, duration: Fraction, rng: random.Random) -> list[ClipInfo]:
+    # pytorchvideo draws from Python's global generator; lend it ours and give back what was there.
+    outside = random.getstate()
+    random.setstate(rng.getstate())
+    try:
+        infos = []
+        last_end = Fraction(0)
+        while True:
+            info = sampler(last_end, duration, {})
+            infos.append(info)
+            last_end = info.clip_end_sec
+            if info.is_last_clip:
+                break
+        rng.setstate(random.getstate())
+    finally:
+        random.setstate(outside)
+    return infos
+
+
+def _span(video_frames: int, fps: Fraction, start: Fraction | None, end: Fraction | None) -> tuple[int, int]:
+    first = round((start or Fraction(0)) * fps)
+    stop = video_frames if end is None else min(round(end * fps), video_frames)
+    if first >= video_frames:
+        raise ValueError(
+            f"the sample starts at {float(start or 0):.3f} s but the video ends at {float(video_frames / fps):.3f} s; "
+            "correct its start in the manifest"
+        )
+    return first, max(stop - first, 1)

@@ -1,0 +1,104 @@
+"""Video-level numbers: all from one table of scores, computed once."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+
+from kinema.evaluation.views import VideoScores
+
+
+def video_metrics(videos: VideoScores) -> dict[str, float]:
+    """Accuracy over videos.
+
+    `top1` and `top5` count an undecodable video as wrong; `top1_decodable` and `top5_decodable` leave it out.
+    `mean_class` is the mean over classes of the top-1 accuracy of the class, undecodable videos counted as wrong.
+    With fewer than five classes, `top5` is the accuracy of that many guesses.
+    """
+    total, decodable = len(videos.labels), int(videos.decoded.sum())
+    num_classes = videos.scores.shape[1]
+    metrics: dict[str, float] = {"videos": total, "undecodable": total - decodable}
+    for k in (1, 5):
+        right = _right(videos, top_k=min(k, num_classes))
+        metrics[f"top{k}"] = right / total
+        metrics[f"top{k}_decodable"] = right / decodable if decodable else 0.0
+    guesses = torch.where(videos.decoded, videos.scores.nan_to_num(0).argmax(1), (videos.labels + 1) % num_classes)
+    if num_classes > 1:
+        accuracy = multiclass_accuracy(guesses, videos.labels, num_classes, average="none")
+        metrics["mean_class"] = float(accuracy[videos.labels.unique()].double().mean())
+    else:
+        metrics["mean_class"] = metrics["top1"]
+    return metrics
+
+
+def confusion(videos: VideoScores) -> Int[Tensor, "K K"]:
+    """Decoded videos by true class (rows) and best guess (columns)."""
+    kept = videos.decoded
+    return multiclass_confusion_matrix(
+        videos.scores[kept].argmax(1), videos.labels[kept], num_classes=videos.scores.shape[1]
+    )
+
+
+def write_scores(path: Path, videos: VideoScores, names: Sequence[str], class_names: Sequence[str]) -> None:
+    """Write one row per video: its name, true class, best guess, whether it is right, and the score of every class."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", "label", "guess", "right", "decoded", "views", *class_names])
+        for name, scores, label, decoded, views in zip(
+            names,
+            videos.scores,
+            videos.labels.tolist(),
+            videos.decoded.tolist(),
+            videos.num_views.tolist(),
+            strict=True,
+        ):
+            guess = int(scores.argmax()) if decoded else -1
+            writer.writerow(
+                [
+                    name,
+                    class_names[label],
+                    class_names[guess] if decoded else "",
+                    int(guess == label),
+                    int(decoded),
+                    views,
+                    *(f"{score:.8g}" for score in scores.tolist()),
+                ]
+            )
+
+
+def draw_confusion(path: Path, matrix: Int[Tensor, "K K"], class_names: Sequence[str], *, title: str = "") -> None:
+    """Draw a confusion matrix as shares of each true class, with counts where there is room for them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = matrix.double()
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    size = min(max(4.0, 0.45 * len(class_names) + 2), 24.0)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
+    axes.set(xlabel="guess", ylabel="true class", title=title)
+    if len(class_names) <= 60:
+        axes.set_xticks(range(len(class_names)), class_names, rotation=90)
+        axes.set_yticks(range(len(class_names)), class_names)
+    if len(class_names) <= 30:
+        for row, column in counts.nonzero().tolist():
+            dark = shares[row, column] > 0.5
+            axes.text(
+                column, row, str(int(counts[row, column])), ha="center", va="center", color="white" if dark else "black"
+            )
+    figure.savefig(path, dpi=100)
+
+
+def _right(videos: VideoScores, *, top_k: int) -> int:
+    kept = videos.decoded
+    if not kept.any():
+        return 0
+    best = videos.scores[kept].topk(top_k, dim=1).indices
+    return int((best == videos.labels[kept, None]).any(1).sum())

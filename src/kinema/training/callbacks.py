@@ -1,0 +1,174 @@
+"""What happens around training: checkpoints that resume exactly, damaged videos counted, evaluations written down."""
+
+import json
+import random
+import time
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from kinema.data.clips import ClipBatch
+from kinema.data.decoding import DecodeError
+from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores
+from kinema.training.classifier import VideoClassifier
+from kinema.training.record import RunFolder
+
+
+class Checkpoints(Callback):
+    """Keep `last.ckpt` and `best.ckpt` in the run folder.
+
+    `last` is written every `every_steps` optimiser steps, after every epoch, and on SIGTERM. `best` is the epoch of the
+    highest validation top-1. Both replace the old file in one step: a run killed while saving keeps the one before.
+    """
+
+    def __init__(self, run: RunFolder, every_steps: int | None = None) -> None:
+        self.run, self.every_steps = run, every_steps
+        self.best_top1, self.best_epoch = -1.0, -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        due = self.every_steps and trainer.global_step % self.every_steps == 0
+        if due or trainer.received_sigterm:
+            self._save(trainer, "last")
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, VideoClassifier)
+        if "val" in module.evaluated:
+            top1 = video_metrics(module.evaluated["val"])["top1"]
+            if top1 > self.best_top1:
+                self.best_top1, self.best_epoch = top1, trainer.current_epoch
+                self._save(trainer, "best")
+        self._save(trainer, "last")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        target = self.run.checkpoints / f"{name}.ckpt"
+        unfinished = target.with_name(f".{name}.unfinished")
+        trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            unfinished.replace(target)
+
+
+class RandomState(Callback):
+    """Carry the state of the random number generators over a resume, so that dropout goes on where it was."""
+
+    def __init__(self) -> None:
+        self._resumed: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        version, numbers, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": [version, list(numbers), gauss],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = state_dict
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
+        # Not earlier: whatever is set up before the first batch may draw numbers too.
+        if self._resumed is None:
+            return
+        state, self._resumed = self._resumed, None
+        torch.set_rng_state(state["torch"].cpu())
+        if len(state["cuda"]) == torch.cuda.device_count() > 0:
+            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda"]])
+        version, numbers, gauss = state["python"]
+        random.setstate((version, tuple(numbers), gauss))
+
+
+class DecodeGuard(Callback):
+    """Count the training videos that had to be substituted, write them down, and stop above a share of them."""
+
+    def __init__(self, run: RunFolder | None = None) -> None:
+        self.run = run
+        self.failed: dict[str, str] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: ClipBatch, index: int
+    ) -> None:
+        fresh = [(name, reason) for name, reason in batch["failures"] if name not in self.failed]
+        if not fresh:
+            return
+        self.failed.update(fresh)
+        if self.run is not None:
+            path = self.run.path / f"undecodable_train_rank{trainer.global_rank}.json"
+            path.write_text(json.dumps(self.failed, indent=2) + "\n", encoding="utf-8")
+        data = trainer.datamodule  # pyrefly: ignore[missing-attribute]
+        total, allowed = len(data.manifests["train"]), data.max_error_rate
+        if len(self.failed) > allowed * total:
+            name, reason = fresh[-1]
+            raise DecodeError(
+                f"{len(self.failed)} of {total} training videos could not be decoded, more than the {allowed:.1%} allowed by "
+                f"--data.max_error_rate; the last was {name}: {reason}. Look with 'kinema data check'"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"failed": self.failed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.failed = dict(state_dict["failed"])
+
+
+class RecordEvaluation(Callback):
+    """Write the scores of every video, the confusion matrix and `metrics.json` after each evaluation."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.seconds_before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, resumed parts included."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds_before = state_dict["seconds"]
+        self._started = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._record(trainer, module, "val")
+
+    def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self._record(trainer, module, "test")
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if "val" in module.evaluated:
+            self._write_metrics(trainer, module, "val")
+
+    def _record(self, trainer: Trainer, module: LightningModule, part: str) -> None:
+        assert isinstance(module, VideoClassifier)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        videos = module.evaluated[part]
+        records = trainer.datamodule.manifests[part].records  # pyrefly: ignore[missing-attribute]
+        names = [records[index].path for index in videos.videos.tolist()]
+        classes = module.class_names or [str(label) for label in range(videos.scores.shape[1])]
+        write_scores(self.run.scores(part), videos, names, classes)
+        draw_confusion(self.run.confusion(part), confusion(videos), classes, title=f"{self.run.path.name}, {part}")
+        self._write_metrics(trainer, module, part)
+
+    def _write_metrics(self, trainer: Trainer, module: LightningModule, part: str) -> None:
+        assert isinstance(module, VideoClassifier)
+        if not trainer.is_global_zero:
+            return
+        checkpoints = next((callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)), None)
+        fitting = trainer.state.fn == "fit"
+        facts: dict[str, Any] = {"stage": str(trainer.state.fn), "part": part}
+        if fitting:
+            facts |= {"epochs": trainer.current_epoch + int(trainer.training), "steps": trainer.global_step}
+        if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
+            facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch}
+        self.run.write_metrics(video_metrics(module.evaluated[part]) | {"seconds": round(self.seconds, 2)} | facts)

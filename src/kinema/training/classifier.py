@@ -1,0 +1,235 @@
+"""The LightningModule that holds all training logic; the architectures are thin modules around it."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics.classification import MulticlassAccuracy
+
+from kinema.data.clips import ClipBatch
+from kinema.data.transforms import Normalisation, Normalise
+from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.views import Average, VideoScores, ViewScores
+from kinema.models import create_model
+from kinema.training.optim import Optimizer, build_optimizer
+from kinema.training.schedule import Schedule
+
+FreezeNorm = Literal["none", "all", "all_but_first"]
+T = TypeVar("T")
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the text names the videos of the batch."""
+
+
+class VideoClassifier(LightningModule):
+    """Trains and evaluates a video network; each architecture is a subclass whose constructor is its schema.
+
+    Args:
+        model: Name of the network in `kinema.list_models()`.
+        num_classes: K; taken from the data when None.
+        options: Options of the network.
+        optimizer: Optimiser and parameter groups.
+        schedule: Learning rate over time.
+        label_smoothing: Share of the target spread over all classes.
+        freeze_norm: Batch norms that keep their statistics and parameters: TSM's fine-tuning freezes all but the first.
+        average: What is averaged over the views of a video.
+        normalisation: How uint8 pixels become the network's input; stored with the weights.
+        compile: Compile the network with `torch.compile`.
+        channels_last: Keep activations channels-last, which convolutions often prefer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        num_classes: int | None,
+        options: Mapping[str, Any],
+        *,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        label_smoothing: float = 0.0,
+        freeze_norm: FreezeNorm = "none",
+        average: Average = "probabilities",
+        normalisation: Normalisation | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["model", "options"])
+        self._keep_primitive_hparams()
+        self.model_name, self.num_classes, self.options = model, num_classes, dict(options)
+        self.optimizer = _as(Optimizer, optimizer)
+        self.schedule = _as(Schedule, schedule)
+        self.label_smoothing, self.freeze_norm = label_smoothing, freeze_norm
+        self.average: Average = average
+        self.normalise = Normalise(_as(Normalisation, normalisation))
+        self.compile_network, self.channels_last = compile, channels_last
+        self.class_names: list[str] | None = None
+        self.init_weights: Path | None = None
+        self.evaluated: dict[str, VideoScores] = {}
+        self._views: ViewScores | None = None
+        self.network: nn.Module
+        if num_classes is not None:
+            self._build(num_classes)
+
+    def forward(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Logits of clips that are normalised already."""
+        return self.network(clip)
+
+    def configure_model(self) -> None:
+        """Build what depends on the data: the classifier's size, and the weights to start from."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        names = getattr(datamodule, "class_names", None)
+        if names is not None:
+            self._agree_with(names)
+        if not hasattr(self, "network"):
+            raise ValueError("num_classes is not known; give --model.num_classes, or data that names its classes")
+        if self.init_weights is not None:
+            from kinema.checkpoints import init_from
+
+            report = init_from(self.network, self.init_weights)
+            self.init_weights = None
+            if self.trainer.is_global_zero:
+                print(report)
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+        if self.compile_network:
+            self._compile()
+
+    def training_step(self, batch: ClipBatch, batch_index: int) -> Tensor:
+        logits = self(self.normalise(batch["clip"]))
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError(
+                f"the loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}; the batch holds "
+                f"{', '.join(batch['names'])}. Lower the learning rate, clip gradients, or look at these videos"
+            )
+        self.train_top1(logits.detach(), batch["label"])
+        size = len(batch["label"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=size)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._views = ViewScores(len(self.trainer.val_dataloaders.dataset), average=self.average)
+
+    def on_test_epoch_start(self) -> None:
+        self._views = ViewScores(len(self.trainer.test_dataloaders.dataset), average=self.average)
+
+    def validation_step(self, batch: ClipBatch, batch_index: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: ClipBatch, batch_index: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val", whole=self.trainer.limit_val_batches == 1.0 and not self.trainer.sanity_checking)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test", whole=self.trainer.limit_test_batches == 1.0)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = build_optimizer(self.network, self.network.head, self.optimizer)
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
+        per_epoch = total / epochs
+
+        def factor(step: int) -> float:
+            return self.schedule.factor(step, steps_per_epoch=per_epoch, total_steps=total)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode:
+            for norm in self._frozen_norms():
+                norm.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["kinema"] = {"module": type(self).__name__, "class_names": self.class_names}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        names = checkpoint.get("kinema", {}).get("class_names")
+        if names and self.class_names and names != self.class_names:
+            raise ValueError(
+                f"the checkpoint was trained on {len(names)} classes {names[:3]}..., the data has {len(self.class_names)} "
+                f"classes {self.class_names[:3]}...; to start another dataset from these weights use --init_from"
+            )
+        self.class_names = names or self.class_names
+
+    def _build(self, num_classes: int) -> None:
+        self.num_classes = self.hparams["num_classes"] = num_classes
+        self.network = create_model(self.model_name, num_classes=num_classes, **self.options)
+        self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
+        for norm in self._frozen_norms():
+            norm.requires_grad_(False)
+
+    def _frozen_norms(self) -> list[nn.Module]:
+        if self.freeze_norm == "none" or not hasattr(self, "network"):
+            return []
+        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
+        return norms[1:] if self.freeze_norm == "all_but_first" else norms
+
+    def _agree_with(self, names: list[str]) -> None:
+        if self.num_classes is None:
+            self._build(len(names))
+        elif self.num_classes != len(names):
+            raise ValueError(
+                f"the model has {self.num_classes} classes and the data has {len(names)} ({names[:3]}...); "
+                "leave --model.num_classes out to take it from the data"
+            )
+        self.class_names = list(names)
+
+    def _compile(self) -> None:
+        if self.device.type == "cpu" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+            raise RuntimeError(
+                "compile=True needs a C++ compiler and none was found; install g++ or leave compile False"
+            )
+        # In place: wrapping the network would rename every key of the checkpoint.
+        self.network.compile()
+
+    def _evaluate(self, batch: ClipBatch) -> None:
+        assert self._views is not None
+        logits = self(self.normalise(batch["clip"]))
+        self._views.add(
+            logits,
+            label=batch["label"],
+            video=batch["video"],
+            view=batch["view"],
+            num_views=batch["num_views"],
+            decoded=batch["decoded"],
+        )
+
+    def _finish(self, part: str, *, whole: bool) -> None:
+        assert self._views is not None
+        videos = self._views.compute(whole=whole)
+        self._views = None
+        self.evaluated[part] = videos
+        for name, value in video_metrics(videos).items():
+            self.log(f"{part}/{name}", value, prog_bar=name == "top1", rank_zero_only=True)
+
+    def _keep_primitive_hparams(self) -> None:
+        # Checkpoints are read with weights_only=True, which refuses any other type.
+        for name, value in list(self.hparams.items()):
+            if is_dataclass(value) and not isinstance(value, type):
+                self.hparams[name] = asdict(value)
+        self._set_hparams(dict(self.hparams))
+        self._hparams_initial = None
+
+
+def _as(kind: type[T], value: T | Mapping[str, Any] | None) -> T:
+    """A dataclass given as such, as the mapping found in a checkpoint, or not at all."""
+    if isinstance(value, kind):
+        return value
+    return kind(**value) if isinstance(value, Mapping) else kind()
