@@ -1,9 +1,9 @@
 """Which files may be opened at all, and opening them so that they can name no other file.
 
-FFmpeg guesses a file's format from its content, and some formats are lists of further files or network addresses (HLS and
-DASH playlists, concat scripts, SDP). A data set must not be able to make its reader fetch those. So the container is
-recognised here from its first bytes, FFmpeg is told which demuxer to use, every source reaches it as an open file rather
-than a name, and any attempt to open another one is refused.
+FFmpeg guesses a file's format from its content, and some formats are lists of further files or network addresses
+(HLS and DASH playlists, concat scripts, SDP). A data set must not be able to make its reader fetch those. So the
+container is recognised here from its first bytes, FFmpeg is told which demuxer to use, every source reaches it as an
+open file rather than a name, and any attempt to open another one is refused.
 """
 
 import io
@@ -72,7 +72,7 @@ def open_source(source: str | Path | bytes) -> tuple[IO[bytes], FileKey | None]:
             raise DecodeError(f"{name}: 0 bytes were given, a video was needed; check what was read")
         return io.BytesIO(source), None
     try:
-        facts = os.stat(source)
+        facts = Path(source).stat()
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
             raise DecodeError(f"{name} is {kind}, a video file was needed; give the path of a regular file")
@@ -113,26 +113,19 @@ def open_container(file: IO[bytes], name: str) -> tuple[InputContainer, VideoStr
     """Open a recognised container and its main video stream; all other streams are left unread.
 
     Raises:
-        DecodeError: If the content is no container we read, is damaged beyond opening, holds no video stream, no decoder
-            knows its codec, or its frames have no pixels or more than `MAX_PIXELS`.
+        DecodeError: If the content is no container we read, is damaged beyond opening, holds no video stream, no
+            decoder knows its codec, or its frames have no pixels or more than `MAX_PIXELS`.
     """
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     demuxer = recognise(head)
     if demuxer is None:
         raise DecodeError(
-            f"{name}: {_what_it_is(head)} was given, a video was needed (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, FLV, "
-            f"ASF or Ogg, recognised from its first bytes whatever its name); {_REENCODE}"
+            f"{name}: {_what_it_is(head)} was given, a video was needed (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MPEG-PS, "
+            f"FLV, ASF or Ogg, recognised from its first bytes whatever its name); {_REENCODE}"
         )
     try:
-        container = av.open(
-            file,
-            format=demuxer,
-            io_open=_refuse_to_open,
-            options={"max_pixels": str(MAX_PIXELS)},
-            metadata_errors="replace",
-            buffer_size=1 << 16,
-        )
+        container = _open_demuxer(file, demuxer)
     except (av.error.FFmpegError, ValueError, RuntimeError) as error:
         raise DecodeError(
             f"{name}: FFmpeg's {demuxer} demuxer cannot open it ({_reason(error)}); it was probably cut off before its "
@@ -145,12 +138,43 @@ def open_container(file: IO[bytes], name: str) -> tuple[InputContainer, VideoStr
         raise
 
 
+def _open_demuxer(file: IO[bytes], demuxer: str) -> InputContainer:
+    """Open a container; of H.264 in MP4 without decoding the first frames of it.
+
+    FFmpeg decodes a few frames to learn what a container does not say, and takes longer for that than for everything
+    else that opening needs (measured: 0.8 of 1.0 ms for 320 x 240). MP4 says all that we use, and the decoder learns the
+    rest from the stream.
+    """
+    options = {"max_pixels": str(MAX_PIXELS)}
+    if demuxer == "mov":
+        container = _av_open(file, demuxer, options | {"codec_whitelist": "none", "probesize": "32"})
+        stream = container.streams.best("video")
+        if stream is not None and stream.codec_context is not None and stream.codec_context.name == "h264":
+            return container
+        container.close()
+        file.seek(0)
+    return _av_open(file, demuxer, options)
+
+
+def _av_open(file: IO[bytes], demuxer: str, options: dict[str, str]) -> InputContainer:
+    return av.open(
+        file,
+        "r",
+        format=demuxer,
+        options=options,
+        io_open=_refuse_to_open,
+        metadata_errors="replace",
+        buffer_size=1 << 16,
+    )
+
+
 def _main_video_stream(container: InputContainer, name: str) -> VideoStream:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.disposition & stream.disposition.attached_pic:
         held = ", ".join(sorted({other.type for other in container.streams})) or "nothing"
         raise DecodeError(
-            f"{name}: it holds {held}, a video stream was needed (cover pictures do not count); remove it from the data set"
+            f"{name}: it holds {held}, a video stream was needed (cover pictures do not count); take it out of the "
+            "data set"
         )
     context = stream.codec_context
     if context is None:
@@ -159,8 +183,8 @@ def _main_video_stream(container: InputContainer, name: str) -> VideoStream:
         raise DecodeError(f"{name}: its header gives no picture size; {_REENCODE}")
     if context.width * context.height > MAX_PIXELS:
         raise DecodeError(
-            f"{name}: frames of {context.width} x {context.height} were given, at most {MAX_PIXELS} pixels are decoded; "
-            "scale the video down"
+            f"{name}: frames of {context.width} x {context.height} were given, at most {MAX_PIXELS} pixels are "
+            "decoded; scale the video down"
         )
     for other in container.streams:
         if other.index != stream.index:

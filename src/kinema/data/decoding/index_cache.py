@@ -9,7 +9,7 @@ from collections import OrderedDict
 from kinema.data.decoding.containers import FileKey
 from kinema.data.decoding.index import FrameIndex
 
-MAX_PACKETS = 1 << 18  # about 30 MB
+MAX_PACKETS = 1 << 18  # about 10 MB
 
 _lock = threading.Lock()
 _indices: OrderedDict[FileKey, FrameIndex] = OrderedDict()
@@ -28,16 +28,16 @@ def recall(key: FileKey | None) -> FrameIndex | None:
 def remember(key: FileKey | None, index: FrameIndex) -> None:
     """Keep an index; the ones not used for longest make room."""
     global _num_packets
-    if key is None or len(index.packet_pts) > MAX_PACKETS:
+    if key is None or len(index.packets) > MAX_PACKETS:
         return
     with _lock:
         if key in _indices:
             return
         _indices[key] = index
-        _num_packets += len(index.packet_pts)
+        _num_packets += len(index.packets)
         while _num_packets > MAX_PACKETS:
             _, oldest = _indices.popitem(last=False)
-            _num_packets -= len(oldest.packet_pts)
+            _num_packets -= len(oldest.packets)
 
 
 def forget_all() -> None:

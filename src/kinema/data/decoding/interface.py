@@ -18,8 +18,9 @@ from kinema.data.decoding.report import DecodeReport
 class VideoReader(ABC):
     """Frames of one video by number, counted in display order from 0.
 
-    All readers share one timestamp index (`kinema.data.decoding.index`), so counts, times and frame numbers do not depend
-    on the decoder. A reader belongs to the process and thread that opened it; close it, or use it in a `with` statement.
+    All readers share one timestamp index (`kinema.data.decoding.index`), so counts, times and frame numbers do not
+    depend on the decoder. A reader belongs to the process and thread that opened it; close it, or use it in a `with`
+    statement.
     """
 
     name: str
@@ -28,7 +29,7 @@ class VideoReader(ABC):
 
     @property
     def num_frames(self) -> int:
-        """Frames a viewer would see; those a cut-off file promises and lacks are counted and listed in `report.missing`."""
+        """Frames a viewer would see; a cut-off file's lost ones are counted too, and listed in `report.missing`."""
         return len(self._index.pts)
 
     @property
@@ -60,9 +61,9 @@ class VideoReader(ABC):
     def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]:
         """Decode frames by number: RGB, 0 to 255, rotation applied.
 
-        Each frame is decoded once, however often it is asked for, and none after the last wanted one. The result is stored
-        row by row with the channels innermost (`torch.channels_last`), as decoders give it and as torchvision resizes
-        fastest.
+        Each frame is decoded once, however often it is asked for, and none after the last wanted one. The result lies
+        in memory row by row with the channels innermost (`torch.channels_last`), as decoders give it and as torchvision
+        resizes fastest.
 
         Args:
             indices: Frame numbers in [0, num_frames), any order, repeats allowed.

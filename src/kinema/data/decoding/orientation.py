@@ -8,6 +8,7 @@ they are applied exactly; any other angle would need interpolation and is refuse
 from dataclasses import dataclass
 
 import numpy as np
+from av.buffer import Buffer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -39,9 +40,9 @@ def orientation_of(frame: VideoFrame, name: str) -> Orientation:
         DecodeError: If the matrix is no multiple of a quarter turn, mirrored or not.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    if not isinstance(matrix, Buffer):
         return UPRIGHT
-    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, dtype=np.int32)[:5])
+    a, b, _, c, d = (int(value) for value in np.frombuffer(memoryview(matrix), dtype=np.int32)[:5])
     upright, sideways = min(abs(a), abs(d)), min(abs(b), abs(c))
     if sideways == 0 and upright > 0 and b == c == 0:
         return Orientation(reverse_rows=d < 0, reverse_columns=a < 0)

@@ -1,10 +1,11 @@
 """The default reader: PyAV, one thread, nothing decoded that is not needed, every frame verified by its timestamp.
 
-The plan of a decode: look the wanted frames up in the timestamp index, group them into runs, and for every run go to its
-keyframe and decode forward to its last frame. Three things make this exact and fast.
+The plan of a decode: look the wanted frames up in the timestamp index, group them into runs, and for every run go to
+its keyframe and decode forward to its last frame. Four things make this exact and fast.
 
-* A packet is identified by its display time and size after a seek, and every further one is compared with the index;
-  where a container seeks to the wrong place (MPEG-TS), the file is read again from its beginning.
+* Packets are read once and kept until the reader is closed. Where that would take too much memory, or where the index is
+  remembered from an earlier visit, the reader seeks: a packet is identified by its display time and size, every further
+  one is compared with the index, and if a container seeks to the wrong place the file is read from its beginning.
 * A frame is taken for what it is by `frame.pts`, never by counting what comes out of the decoder.
 * Frames that no other frame refers to (most B-frames) are skipped unless they are wanted, and the decoder is drained
   after the last wanted packet, so that reordering costs no further frame.
@@ -14,6 +15,7 @@ BT.601, limited range, where it names none.
 """
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,16 +28,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kinema.data.decoding.containers import describe, open_source
-from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run
+from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, index_frames
 from kinema.data.decoding.index_cache import recall, remember
 from kinema.data.decoding.interface import VideoReader
 from kinema.data.decoding.orientation import orientation_of
-from kinema.data.decoding.packets import PacketCursor
+from kinema.data.decoding.packets import NO_TIME, PacketCursor
 from kinema.data.decoding.report import DecodeError, DecodeReport
 
 # Codecs whose syntax says of each frame whether any other refers to it, and whose decoder heeds that before decoding:
 # `nal_ref_idc` of H.264, picture type B of MPEG-4 part 2 and MPEG-2. HEVC only says so within a temporal layer.
 _SKIPS_UNREFERENCED = {"h264", "mpeg4", "mpeg2video"}
+
+# Containers that store no display times, only an order of decoding. If frames are reordered, the times that FFmpeg
+# derives for them are wrong.
+_STORE_NO_DISPLAY_TIMES = {"avi", "asf"}
 
 
 class Canvas:
@@ -77,13 +83,15 @@ class PyAVReader(VideoReader):
         self._file, key = open_source(source)
         try:
             self._cursor = PacketCursor(self._file, self.name)
-            self._index = recall(key) or self._cursor.read_index()
-            remember(key, self._index)
+            known = recall(key)
+            self._index = known or self._read_index()
+            if known is None:
+                remember(key, self._index)
         except BaseException:
             self.close()
             raise
-        cut_off = np.flatnonzero(self._index.position == NOT_STORED)
-        self.report = DecodeReport(self._index.errors, cut_off.tolist())
+        cut_off = np.flatnonzero(self._index.packet == NOT_STORED)
+        self.report = DecodeReport(self._index.packets.errors + bool(len(cut_off)), cut_off.tolist())
 
     @property
     def codec(self) -> str:
@@ -105,6 +113,23 @@ class PyAVReader(VideoReader):
             self._cursor.close()
         self._file.close()
 
+    def _read_index(self) -> FrameIndex:
+        packets = self._cursor.read_table()
+        stream = self._cursor.stream
+        demuxer = self._cursor.container.format.name.partition(",")[0]
+        index = index_frames(
+            packets,
+            stream.time_base or Fraction(1, 90_000),
+            stream.average_rate,
+            stores_display_times=demuxer not in _STORE_NO_DISPLAY_TIMES or stream.codec_context.reorder_depth == 0,
+        )
+        if not len(index.pts):
+            raise DecodeError(
+                f"{self.name}: its video stream holds {len(packets)} packets and no frame to be shown, at least one frame "
+                "was needed; re-encode it from its source, or take it out of the data set"
+            )
+        return index
+
     def _picture(self) -> Picture:
         if self._index.picture is None:
             self.decode([0])
@@ -116,22 +141,22 @@ class PyAVReader(VideoReader):
             raise DecodeError(f"{self.name}: its reader was closed; open the video again")
         index = self._index
         canvas = Canvas(slots, num_slots)
-        wanted = sorted(frame for frame in slots if index.position[frame] != NOT_STORED)
+        wanted = sorted(frame for frame in slots if index.packet[frame] != NOT_STORED)
         errors = 0
         for run in index.runs(wanted):
             errors += self._decode_run(run, canvas)
         again = [frame for frame in wanted if frame not in canvas.done and index.start[frame] > 0]
         if again:
             # A packet marked as a keyframe need not be a place to start from, so decode from the very beginning.
-            errors += self._decode_run(Run(0, max(int(index.position[frame]) for frame in again), again), canvas)
+            errors += self._decode_run(Run(0, max(int(index.packet[frame]) for frame in again), again), canvas)
         missing = sorted(set(slots) - canvas.done)
         if missing:
             self.report.errors += errors
             self.report.add_missing(missing)
             raise DecodeError(
-                f"{self.name}: frames {_shorten(missing)} of {self.num_frames} cannot be decoded exactly ({len(missing)} of "
-                f"the {len(slots)} wanted, {self.report.errors} errors so far); the file is damaged or cut off: copy it "
-                "again from its source, or take it out of the data set"
+                f"{self.name}: frames {_shorten(missing)} of {self.num_frames} cannot be decoded exactly "
+                f"({len(missing)} of the {len(slots)} wanted, {self.report.errors} errors so far); the file is damaged or "
+                "cut off: copy it again from its source, or take it out of the data set"
             )
         assert canvas.pixels is not None, "no frame is missing"
         return canvas.pixels.permute(0, 3, 1, 2)
@@ -149,56 +174,57 @@ class PyAVReader(VideoReader):
             if output.is_corrupt:
                 damaged_from, errors = min(damaged_from, self._packet_of(output)), errors + 1
                 continue
-            number = order if index.by_order else frame_of_pts.get(output.pts)
+            number = order if index.by_order else frame_of_pts.get(NO_TIME if output.pts is None else output.pts)
             if number in canvas.slots and number not in drawn:
                 canvas.draw(number, self._to_rgb(output))
                 drawn.add(number)
             if index.by_order and len(drawn) == len(run.frames):
                 break
-        canvas.done.update(number for number in drawn if index.position[number] < damaged_from)
+        canvas.done.update(number for number in drawn if index.packet[number] < damaged_from)
         return errors
 
     def _output(self, run: Run) -> Iterator[VideoFrame | int]:
         """Feed the packets of a run to the decoder and yield the frames that come out, in display order.
 
-        An error ends the run, because whatever is decoded after it may refer to what was damaged; then the number of the
-        packet is yielded. Frames whose packet came before it still count, though they may leave the decoder later.
+        An error ends the run, because whatever is decoded after it may refer to what was damaged; then the number of
+        the packet is yielded. Frames whose packet came before it count, though they may leave the decoder later.
         """
-        index = self._index
-        self._cursor.go_to(run.first, index)
+        index, table = self._index, self._index.packets
+        packets = self._cursor.packets_from(run.first, table)
         context = self._cursor.stream.codec_context
-        needed = {int(index.position[number]) for number in run.frames}
-        can_skip = context.name in _SKIPS_UNREFERENCED and not index.by_order
         context.flush_buffers()
+        needed = {int(index.packet[number]) for number in run.frames}
+        can_skip = context.name in _SKIPS_UNREFERENCED and not index.by_order
         skipping, context.skip_frame = False, "DEFAULT"
-        damaged = None
         # Where frames are only counted, those shown before the last wanted one may be stored after it.
-        last = len(index.packet_pts) - 1 if index.by_order else run.last
-        for position in range(run.first, last + 1):
-            packet = self._cursor.take(index)
-            if packet is None or position in index.broken:
-                damaged = position
+        last = len(table) - 1 if index.by_order else run.last
+        damaged = None
+        for number in range(run.first, last + 1):
+            packet = next(packets, None)
+            if packet is None or number in table.broken:
+                damaged = number
                 break
-            if can_skip and skipping == (position in needed):
+            if can_skip and skipping == (number in needed):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
             try:
                 yield from context.decode(packet)
             except av.error.FFmpegError:
-                damaged = position
+                damaged = number
                 break
         if damaged is not None:
             yield damaged
-        if damaged is None or not index.by_order:  # what is counted must not be counted past a gap
-            try:
-                yield from context.decode(None)
-            except av.error.FFmpegError:
-                yield run.first
+            if index.by_order:  # what is counted must not be counted past a gap
+                return
+        try:
+            yield from context.decode(None)
+        except av.error.FFmpegError:
+            yield run.first
 
     def _packet_of(self, frame: VideoFrame) -> int:
-        """Number the packet of a decoded frame; 0 if it cannot be known, so that no frame of the run passes for exact."""
-        packets = self._index.packet_pts
-        return packets.index(frame.pts) if frame.pts in packets and not self._index.by_order else 0
+        """Number the packet of a decoded frame; 0 if that is unknown, so that no frame of the run passes for exact."""
+        times = self._index.packets.pts
+        return times.index(frame.pts) if frame.pts in times and not self._index.by_order else 0
 
     def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Convert to RGB and turn upright; a view of the converted frame."""
@@ -212,7 +238,7 @@ class PyAVReader(VideoReader):
                 f"{frame.height} on the way, one size was needed; re-encode it at one size"
             )
         plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
-        rows = np.frombuffer(plane, dtype=np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
         pixels = rows[: picture.height, : picture.width * 3].reshape(picture.height, picture.width, 3)
         return picture.orientation.apply(pixels)
 
