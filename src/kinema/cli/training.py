@@ -140,9 +140,12 @@ class TrainingCLI(LightningCLI):
             folder.path, mode=run.wandb, project=run.project, name=run.name, group=run.group, config=config
         )
         loggers += [wandb] if wandb is not None else []
-        callbacks = [RandomState(), RecordEvaluation(folder)]
-        if self.subcommand == "fit":
-            callbacks += [DecodeGuard(folder), Checkpoints(folder, run.checkpoint_every_steps)]
+        callbacks = [
+            RandomState(),
+            RecordEvaluation(folder),
+            DecodeGuard(folder),
+            Checkpoints(folder, run.checkpoint_every_steps),
+        ]
         trainer_config = {**given, **kwargs, "default_root_dir": str(folder.path), "logger": loggers}
         trainer = self._instantiate_trainer(trainer_config, callbacks)
         if trainer.is_global_zero:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -106,6 +106,8 @@ class VideoDataModule(LightningDataModule):
         self.max_error_rate = max_error_rate
         self.seed = seed
         self.manifests: dict[str, Manifest] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._resume_from: dict[str, int] | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -164,13 +166,28 @@ class VideoDataModule(LightningDataModule):
             flip=self.flip,
             flip_pairs=pairs,
         )
-        return self._loader("train", TrainClips(self.scheme, transform, decoder=self.decoder))
+        self._train_loader = self._loader("train", TrainClips(self.scheme, transform, decoder=self.decoder))
+        if self._resume_from is not None:
+            self._train_loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return self._train_loader
 
     def val_dataloader(self) -> ResumableLoader:
         return self._loader("val", self.eval_clips)
 
     def test_dataloader(self) -> ResumableLoader:
         return self._loader("test", self.eval_clips)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place within the epoch.
+
+        Lightning asks the loader too, but gives the state back only to loaders made after it read the checkpoint, and
+        sizing a learning rate schedule makes them before.
+        """
+        return {} if self._train_loader is None else {"train_loader": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_from = state_dict.get("train_loader")
 
     def _loader(self, part: str, cut: TrainClips | EvalClips) -> ResumableLoader:
         training = isinstance(cut, TrainClips)

@@ -123,7 +123,7 @@ class RecordEvaluation(Callback):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self.seconds_before = 0.0
+        self.seconds_before = self._saved_seconds = 0.0
         self._started = time.monotonic()
 
     @property
@@ -135,8 +135,11 @@ class RecordEvaluation(Callback):
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds_before = state_dict["seconds"]
-        self._started = time.monotonic()
+        self._saved_seconds = state_dict["seconds"]
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # Only a run that goes on counts the time before; validating a checkpoint does not.
+        self.seconds_before, self._saved_seconds = self._saved_seconds, 0.0
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._record(trainer, module, "val")

@@ -1,0 +1,87 @@
+"""From a run back to a model that predicts."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from kinema.data.clips import EvalClips
+from kinema.data.datamodule import VideoDataModule
+from kinema.training.classifier import VideoClassifier
+from kinema.training.record import checkpoint_of, find_run
+
+
+def load_classifier(path: str | Path) -> VideoClassifier:
+    """Build the LightningModule that wrote a checkpoint, with its weights and class names, in evaluation mode.
+
+    The file is read as data (`weights_only=True`) and its class is looked up among kinema's own, so that a checkpoint
+    can name no code to run.
+
+    Raises:
+        ValueError: If the file is no checkpoint of kinema.
+    """
+    import kinema.training as modules
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        facts, hparams, weights = checkpoint["kinema"], checkpoint["hyper_parameters"], checkpoint["state_dict"]
+        kind = getattr(modules, facts["module"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint written by kinema ({error!r} is missing); "
+            "for weights of other code bases use kinema.load_checkpoint"
+        ) from error
+    module: VideoClassifier = kind(**hparams)
+    module.load_state_dict(weights)
+    module.class_names = facts["class_names"]
+    return module.eval()
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained classifier with the way its run cut test clips.
+
+    Args:
+        module: The classifier.
+        clips: All views of a video, as in the run's validation.
+    """
+
+    module: VideoClassifier
+    clips: EvalClips
+
+    @classmethod
+    def from_run(cls, path: str | Path, *, which: str = "last", device: str | torch.device = "cpu") -> "Predictor":
+        """Load a run folder, or the newest run below a folder."""
+        run = find_run(path)
+        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        module = load_classifier(checkpoint_of(run.path, which)).to(device)
+        return cls(module, _data_of(config["data"]).eval_clips)
+
+    @property
+    def class_names(self) -> list[str]:
+        return self.module.class_names or [str(label) for label in range(self.module.num_classes or 0)]
+
+    @torch.inference_mode()
+    def __call__(self, source: str | Path | bytes) -> Tensor:
+        """Scores of one video, averaged over its views as in validation; probabilities that sum to 1.
+
+        Raises:
+            DecodeError: If the video cannot be decoded.
+        """
+        views = torch.stack([view.pixels for view in self.clips(source)]).to(self.module.device)
+        logits = self.module(self.module.normalise(views)).double()
+        if self.module.average == "logits":
+            return logits.mean(0).softmax(0).cpu()
+        return logits.softmax(1).mean(0).cpu()
+
+
+def _data_of(config: dict[str, Any]) -> VideoDataModule:
+    module, _, name = config["class_path"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    if not (isinstance(kind, type) and issubclass(kind, VideoDataModule)):
+        raise ValueError(f"the run's data class {config['class_path']} is no VideoDataModule; correct its config.yaml")
+    return kind(**config["init_args"])
