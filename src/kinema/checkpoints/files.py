@@ -1,0 +1,82 @@
+"""Tensors out of a file, and nothing else: no code that a file may carry is ever run."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+# Under which key training programs keep the weights: ours and the TSM authors', mmaction2's, timm's.
+_SHELVES = ("state_dict", "model_state_dict", "model_state", "model")
+
+
+def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+    """The named tensors of a checkpoint.
+
+    Args:
+        source: A safetensors file, a file written by torch.save, or what was in one. What a file is, its content says.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint, is damaged, would have to run code to be read, or holds no tensors.
+    """
+    if isinstance(source, Mapping):
+        return _tensors_in(source, "the mapping given")
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint file {path}; give the path of a .pth, .ckpt or .safetensors file"
+        )
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{":  # eight bytes of length, then a header in JSON
+        return _read_safetensors(path)
+    if head[:1] == b"\x80" or is_zipfile(path):
+        return _tensors_in(_read_pickle(path), str(path))
+    raise ValueError(f"{path} is no checkpoint: it starts with {head!r}, neither safetensors nor a file of torch.save")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no readable safetensors file ({error}); download or write it again") from error
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} was refused: reading it would run code that it names, or it is damaged. Only tensors, numbers, "
+            "strings and containers of them are read. If you trust the file, open it where running its code is safe, and "
+            f"save its state dict alone with torch.save or as safetensors. What was found: {_first_lines(error)}"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged or cut short ({_first_lines(error)}); download or write it again"
+        ) from error
+
+
+def _first_lines(error: BaseException) -> str:
+    """What PyTorch found, without its advice to switch the protection off."""
+    found = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
+    return (found or str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _tensors_in(content: Any, where: str) -> dict[str, Tensor]:
+    for shelf in _SHELVES:
+        if isinstance(content, Mapping) and isinstance(content.get(shelf), Mapping):
+            content = content[shelf]
+            break
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where} holds a {type(content).__name__}, not a dict of tensors by name; save a state dict")
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{where} holds no tensors; its entries are {list(content)[:8]}")
+    return tensors

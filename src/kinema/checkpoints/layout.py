@@ -1,0 +1,135 @@
+"""What a set of weights is: the trunk, the operators in its holes, the classifier.
+
+Every origin names the same tensors differently. A converter gives each tensor its plain name, which is that of kinema
+without the wrappers that operators put around a layer, and writes down what those wrappers were. Then a checkpoint and a
+model can be compared, and an error can say what each of them is.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from kinema.backbones.holes import Hole
+from kinema.operators.nonlocal_block import NonLocalBlock
+from kinema.operators.shift import TemporalShift
+from kinema.operators.temporal_pool import TemporalMaxPool
+
+RESIDUAL_SHIFT = "residual shift"
+IN_PLACE_SHIFT = "in-place shift"
+CAUSAL = "causal "  # in front of the two
+NON_LOCAL = "non-local block"
+TEMPORAL_POOL = "temporal pool"
+
+Operators = Mapping[str, frozenset[str]]
+"""Kind of operator to the blocks or stages that hold one."""
+
+_RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "ResNet-18",
+    ((3, 4, 6, 3), False): "ResNet-34",
+    ((3, 4, 6, 3), True): "ResNet-50",
+    ((3, 4, 23, 3), True): "ResNet-101",
+    ((3, 8, 36, 3), True): "ResNet-152",
+}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """How one origin's names read in kinema.
+
+    Args:
+        origin: Whose names they are.
+        names: Plain name to the name in the checkpoint.
+        operators: Operators that the names betray.
+        tells_shift: Whether the names of this origin would betray a shift; if not, none seen means nothing.
+        zeros: Plain names of tensors that this origin leaves out because they are zero there.
+    """
+
+    origin: str
+    names: Mapping[str, str]
+    operators: Operators
+    tells_shift: bool = True
+    zeros: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a set of weights is, for comparison and for messages."""
+
+    trunk: str
+    operators: Operators
+    num_classes: tuple[int, ...]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{len(places)} {kind}{'s' if len(places) > 1 else ''}" for kind, places in sorted(self.operators.items())
+        ]
+        classes = " and ".join(map(str, self.num_classes))
+        parts.append(f"{classes} classes" if classes else "no classifier")
+        return f"{self.trunk} with {', '.join(parts)}"
+
+
+def plain_name(name: str) -> str:
+    """kinema's name without wrappers: "backbone.trunk.layer1.0.conv1.conv.weight" to "layer1.0.conv1.weight"."""
+    name = name.removeprefix("backbone.trunk.").removeprefix("head.")
+    name = re.sub(r"^(layer\d|blocks\.\d)\.blocks\.", r"\1.", name)
+    name = re.sub(r"\.block\.", ".", name)
+    name = re.sub(r"\.(conv\w*)\.conv\.", r".\1.", name)
+    return re.sub(r"\.(mixer|after|before)\.operator\.", r".\1.", name)
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """What a kinema network is."""
+    operators: defaultdict[str, set[str]] = defaultdict(set)
+    for name, module in model.named_modules():
+        if isinstance(module, Hole):
+            *place, _ = plain_name(name).split(".")
+            residual = place[-1].startswith("conv")
+            block = ".".join(place[:-1] if residual else place)
+            operators[_kind(module.operator, residual)].add(block.removesuffix(".block"))
+    shapes = {plain_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return Layout(trunk_of(shapes), freeze(operators), classes_of(shapes))
+
+
+def layout_of_checkpoint(tensors: Mapping[str, Tensor], translation: Translation) -> Layout:
+    """What a checkpoint is, from its names and shapes."""
+    shapes = {plain: tuple(tensors[name].shape) for plain, name in translation.names.items()}
+    return Layout(trunk_of(shapes), translation.operators, classes_of(shapes))
+
+
+def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Name of the network on frames, from plain names and shapes."""
+    if "conv_stem.weight" in shapes:
+        return "MobileNetV2" if "blocks.6.0.conv_pwl.weight" in shapes else "network of timm's EfficientNet family"
+    blocks = {tuple(map(int, found.groups())) for name in shapes if (found := re.match(r"layer(\d)\.(\d+)\.", name))}
+    layers = tuple(sum(stage == number for stage, _ in blocks) for number in (1, 2, 3, 4))
+    if not all(layers):
+        return "unknown network"
+    bottleneck = "layer1.0.conv3.weight" in shapes
+    width = shapes.get("layer1.0.conv1.weight", (0,))[0]
+    if width == 64 and (layers, bottleneck) in _RESNETS:
+        return _RESNETS[layers, bottleneck]
+    return f"ResNet of {layers} {'bottleneck' if bottleneck else 'basic'} blocks, {width} channels wide"
+
+
+def classes_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Sizes of the classifiers, in order."""
+    heads = sorted(name for name in shapes if re.fullmatch(r"fc(\.\d+)?\.weight", name))
+    return tuple(shapes[name][0] for name in heads)
+
+
+def freeze(operators: Mapping[str, Iterable[str]]) -> Operators:
+    """The operators of a network, with no empty kind."""
+    return {kind: frozenset(places) for kind, places in operators.items() if places}
+
+
+def _kind(operator: nn.Module, residual: bool) -> str:
+    if isinstance(operator, NonLocalBlock):
+        return NON_LOCAL
+    if isinstance(operator, TemporalMaxPool):
+        return TEMPORAL_POOL
+    if isinstance(operator, TemporalShift):
+        return (CAUSAL if operator.causal else "") + (RESIDUAL_SHIFT if residual else IN_PLACE_SHIFT)
+    return f"{'residual' if residual else 'in-place'} {type(operator).__name__}"

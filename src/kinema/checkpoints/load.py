@@ -1,0 +1,189 @@
+"""Load weights into a network that is already built; nothing of the network changes unless all of it went well."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kinema.checkpoints import mmaction2, own, timm, tsm
+from kinema.checkpoints.files import read_tensors
+from kinema.checkpoints.layout import CAUSAL, Layout, Translation, layout_of, layout_of_checkpoint, plain_name
+from kinema.checkpoints.report import LoadReport
+
+Source = str | Path | Mapping[str, Any]
+
+_ORIGINS: tuple[ModuleType, ...] = (own, tsm, mmaction2, timm)
+_HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
+_COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
+
+
+def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
+    """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
+
+    Layouts of kinema, of the TSM authors, of mmaction2 and of timm and torchvision are told apart by their names and
+    shapes, never by a file name.
+
+    Args:
+        model: Network of `kinema.create_model`.
+        source: Path of a safetensors file or of one written by torch.save, or a state dict.
+
+    Returns:
+        What was loaded, under which names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or would run code, or holds another architecture, other operators or another
+            number of classes than the model.
+    """
+    tensors = _without_holder(read_tensors(source), model)
+    translation = _translate(tensors, model)
+    theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
+    _refuse_other_architecture(translation, theirs, ours)
+    if theirs.num_classes != ours.num_classes:
+        raise ValueError(
+            f"{_describe(translation, theirs)}; the model is {ours}. Build it with "
+            f"num_classes={theirs.num_classes}, or keep its own classifier with kinema.init_from"
+        )
+    _refuse_other_operators(translation, theirs, ours)
+
+    values, report = _match(model, tensors, translation, theirs)
+    lost = {name: why for name, why in report.initial.items() if not name.endswith(_COUNTER)}
+    if lost or report.inflated or report.refused:
+        raise ValueError(
+            f"{_describe(translation, theirs)} and so is the model, but the tensors do not match. "
+            f"Without a value: {_some(lost | report.inflated)}. Without a place: {_some(report.refused)}. "
+            "Build the model with the options it was trained with, or take what fits with kinema.init_from"
+        )
+    model.load_state_dict(values)
+    return report
+
+
+def init_from(model: nn.Module, source: Source) -> LoadReport:
+    """Start from the weights of an image network, of another data set, or of the same trunk with other operators.
+
+    The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
+    values; what is left over of the checkpoint is not used. The report lists both. If the model has another number of
+    input channels, its first convolution becomes the mean of the checkpoint's over its channels, repeated (Lin, Gan and
+    Han 2019 do so for optical flow).
+
+    Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
+    """
+    tensors = _without_holder(read_tensors(source), model)
+    translation = _translate(tensors, model)
+    theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
+    _refuse_other_architecture(translation, theirs, ours)
+    values, report = _match(model, tensors, translation, theirs)
+    if not report.loaded:
+        raise ValueError(f"{_describe(translation, theirs)}, but no tensor of it has a place in the model, {ours}")
+    model.load_state_dict(values)
+    return report
+
+
+def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Names without what holds the network: a DataParallel, a compiled module, a LightningModule with its own buffers."""
+    while True:
+        known = set(model.state_dict()) & set(tensors)
+        holder = next((h for h in _HOLDERS if not known and any(name.startswith(h) for name in tensors)), None)
+        if holder is None:
+            return tensors
+        tensors = {name.removeprefix(holder): tensor for name, tensor in tensors.items() if name.startswith(holder)}
+
+
+def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
+    names = set(tensors)
+    if names >= {name for name in model.state_dict() if not name.endswith(_COUNTER)}:
+        return Translation("kinema", {plain_name(name): name for name in tensors}, layout_of(model).operators)
+    for origin in _ORIGINS:
+        if origin.recognises(names):
+            return origin.translate(names)
+    raise ValueError(
+        f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
+        "TSM authors, mmaction2, and ResNet and MobileNetV2 of timm and torchvision"
+    )
+
+
+def _refuse_other_architecture(translation: Translation, theirs: Layout, ours: Layout) -> None:
+    if theirs.trunk != ours.trunk:
+        raise ValueError(
+            f"{_describe(translation, theirs)}; the model is {ours}. Build the model that fits (kinema.list_models() "
+            "names them) or give a checkpoint of this one"
+        )
+
+
+def _refuse_other_operators(translation: Translation, theirs: Layout, ours: Layout) -> None:
+    wanted = dict(ours.operators)
+    if not translation.tells_shift:  # a causal shift or none: those are the networks such names can come from
+        wanted = {kind: places for kind, places in wanted.items() if not kind.startswith(CAUSAL)}
+    if theirs.operators == wanted:
+        return
+    places = "; ".join(
+        f"{kind} in {sorted(found)} of the {whose}"
+        for kind in sorted({*theirs.operators, *wanted})
+        for whose, found in (
+            ("checkpoint alone", theirs.operators.get(kind, frozenset()) - wanted.get(kind, frozenset())),
+            ("model alone", wanted.get(kind, frozenset()) - theirs.operators.get(kind, frozenset())),
+        )
+        if found
+    )
+    raise ValueError(
+        f"{_describe(translation, theirs)}; the model is {ours} ({places}). Build the model with the options the "
+        "checkpoint was trained with, or take the weights alone with kinema.init_from"
+    )
+
+
+def _match(
+    model: nn.Module, tensors: Mapping[str, Tensor], translation: Translation, layout: Layout
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """A value for every tensor of the model, and the account of where it came from."""
+    report = LoadReport(source=f"{translation.origin}: {layout}")
+    values = dict(model.state_dict())
+    left = dict(translation.names)
+    for name, initial in model.state_dict().items():
+        plain = plain_name(name)
+        if plain in translation.zeros and plain not in left:
+            values[name] = torch.zeros_like(initial)
+            report.loaded.append(name)
+            report.notes.append(f"{name} is zero: {translation.origin} has no such tensor")
+            continue
+        if plain not in left:
+            report.initial[name] = "not in the checkpoint"
+            continue
+        theirs = left.pop(plain)
+        value = tensors[theirs]
+        if value.shape == initial.shape:
+            values[name] = value
+            report.loaded.append(name)
+            if theirs != name:
+                report.renamed[name] = theirs
+        elif _is_stem(plain) and _same_but_channels(value, initial):
+            values[name] = value.mean(dim=1, keepdim=True).expand_as(initial)
+            report.inflated[name] = (
+                f"mean of {theirs} over {value.shape[1]} channels, repeated {initial.shape[1]} times"
+            )
+        else:
+            report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
+            report.refused[theirs] = f"shape {tuple(value.shape)}; {name} has {tuple(initial.shape)}"
+    report.refused |= dict.fromkeys(left.values(), "no such tensor in the model")
+    if any("shift" in kind for kind in layout_of(model).operators):
+        report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
+    return values, report
+
+
+def _is_stem(plain: str) -> bool:
+    return plain in ("conv1.weight", "conv1.0.weight", "conv_stem.weight")
+
+
+def _same_but_channels(value: Tensor, initial: Tensor) -> bool:
+    return value.shape[:1] == initial.shape[:1] and value.shape[2:] == initial.shape[2:]
+
+
+def _describe(translation: Translation, layout: Layout) -> str:
+    return f"the checkpoint ({translation.origin}) holds {layout}"
+
+
+def _some(names: Mapping[str, str]) -> str:
+    shown = list(names)[:6]
+    return ", ".join(shown) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if shown else "none"
