@@ -99,6 +99,11 @@ class PyAVReader(VideoReader):
         return self._cursor.stream.codec_context.name
 
     @property
+    def demuxer(self) -> str:
+        """FFmpeg's name of the container."""
+        return self._cursor.container.format.name.partition(",")[0]
+
+    @property
     def width(self) -> int:
         picture = self._picture()
         return picture.height if picture.orientation.transpose else picture.width
@@ -116,12 +121,11 @@ class PyAVReader(VideoReader):
     def _read_index(self) -> FrameIndex:
         packets = self._cursor.read_table()
         stream = self._cursor.stream
-        demuxer = self._cursor.container.format.name.partition(",")[0]
         index = index_frames(
             packets,
             stream.time_base or Fraction(1, 90_000),
             stream.average_rate,
-            stores_display_times=demuxer not in _STORE_NO_DISPLAY_TIMES or stream.codec_context.reorder_depth == 0,
+            stores_display_times=self.demuxer not in _STORE_NO_DISPLAY_TIMES or stream.codec_context.reorder_depth == 0,
         )
         if not len(index.pts):
             raise DecodeError(
@@ -132,7 +136,7 @@ class PyAVReader(VideoReader):
 
     def _picture(self) -> Picture:
         if self._index.picture is None:
-            self.decode([0])
+            PyAVReader._decode(self, {0: [0]}, 1)
         assert self._index.picture is not None, "decoding a frame sets it"
         return self._index.picture
 
