@@ -52,11 +52,14 @@ class TemporalShift(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         check_clip(x, channels=self.channels)
+        frames = x.transpose(1, 2)  # as a backbone keeps them in memory, so that it folds the result without a copy
         if self.causal:
-            past, still = x.split([self.fold, self.channels - self.fold], dim=1)
-            return torch.cat([delay(past), still], dim=1)
-        future, past, still = x.split([self.fold, self.fold, self.channels - 2 * self.fold], dim=1)
-        return torch.cat([advance(future), delay(past), still], dim=1)
+            past, still = frames.split([self.fold, self.channels - self.fold], dim=2)
+            shifted = torch.cat([delay(past), still], dim=2)
+        else:
+            future, past, still = frames.split([self.fold, self.fold, self.channels - 2 * self.fold], dim=2)
+            shifted = torch.cat([advance(future), delay(past), still], dim=2)
+        return shifted.transpose(1, 2)
 
     def init_state(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F H W"]:
         """Zeros: before the first frame there is nothing.
@@ -80,11 +83,11 @@ class TemporalShift(nn.Module):
         return f"channels={self.channels}, fraction={self.fraction}, causal={self.causal}"
 
 
-def advance(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+def advance(frames: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T C H W"]:
     """Frame t + 1 at t; zeros at the last frame."""
-    return F.pad(x[:, :, 1:], (0, 0, 0, 0, 0, 1))
+    return F.pad(frames[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
 
 
-def delay(x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+def delay(frames: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T C H W"]:
     """Frame t - 1 at t; zeros at the first frame."""
-    return F.pad(x[:, :, :-1], (0, 0, 0, 0, 1, 0))
+    return F.pad(frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
