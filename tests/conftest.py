@@ -30,18 +30,18 @@ TINY = ["--data.num_train", "36", "--data.num_val", "24", "--data.num_workers", 
 def cli(motion_root, tmp_path, capsys):
     """Call a kinema command; fit, validate and test run on the tiny set and give the run folder."""
 
-    def call(command, *arguments, config="quickstart/tsm.yaml", data=True, status=0):
+    def call(command, *arguments, config="quickstart/tsm.yaml", status=0):
         options = [command]
         if config:
             options += ["--config", str(REPOSITORY / "experiments" / config), "--run.root", str(tmp_path / "runs")]
             options += ["--run.wandb", "off", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
-            options += ["--data.root", str(motion_root), *TINY] if data else []
+            options += ["--data.root", str(motion_root), *TINY]
         before = signal.getsignal(signal.SIGTERM)
         code = main([*options, *map(str, arguments)])
         signal.signal(signal.SIGTERM, before)
         call.output = capsys.readouterr()
         assert code == status, call.output.err
-        return Path(call.output.out.splitlines()[-1]) if config and call.output.out else None
+        return Path(call.output.out.splitlines()[-1]) if call.output.out else None
 
     return call
 

@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import yaml
+
 from conftest import metrics_of
 
 FIT = ("--trainer.max_epochs", 1)
@@ -40,3 +41,89 @@ def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli, monkeypatch
         name: metrics[name] for name in ("top1", "top5")
     }
     assert (checked / "val_scores.csv").read_text() == (run / "val_scores.csv").read_text()
+
+
+def test_the_command_line_beats_the_checkpoint_and_differences_are_said(cli, monkeypatch):
+    run = cli("fit", *FIT)
+    monkeypatch.delenv("KINEMA_RUN_ID")
+    other = cli("fit", "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", run)
+    assert "label_smoothing was 0.0 in the checkpoint and is 0.1 now" in cli.output.err
+    saved = torch.load(other / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["label_smoothing"] == 0.1
+    assert yaml.safe_load((other / "config.yaml").read_text())["model"]["init_args"]["label_smoothing"] == 0.1
+
+
+def test_best_and_last_are_found_from_the_run_s_config(cli, monkeypatch):
+    run = cli("fit", *FIT)
+    for which in ("best", "last"):
+        monkeypatch.delenv("KINEMA_RUN_ID")
+        checked = cli("validate", "--config", run / "config.yaml", "--ckpt_path", which)
+        assert metrics_of(checked)["top1"] == metrics_of(run)["top1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--ckpt_path", "last"), "--ckpt_path last needs a run"),
+        (("--ckpt_path", "nowhere.ckpt"), "the checkpoint nowhere.ckpt does not exist"),
+        (("--model.num_classes", 5), "the model has 5 classes and the data has 12"),
+        (("--model.optimizer.betas", "[0.9, 0.99]"), "sgd has no betas; remove it"),
+        (("--model.schedule.name", "multi_step"), "multi_step needs milestones"),
+        (("--data.batch_size", 64), "36 training samples do not fill one batch of 64"),
+        (("--data.resize", 32), "resize 32 is below size 64"),
+        (("--model.shift_fraction", 1e-9), "moves no channel"),
+    ],
+)
+def test_what_cannot_run_says_why(cli, arguments, text):
+    cli("fit", *FIT, *arguments, status=1)
+    assert text in cli.output.err
+
+
+@pytest.mark.parametrize("key", ["--model.shift_fractoin=0.5", "--data.num_frmaes=4", "--trainer.max_epohcs=1"])
+def test_misspelt_keys_are_errors_that_name_the_key(cli, key, capsys):
+    with pytest.raises(SystemExit):
+        cli("fit", *FIT, key)
+    assert key.strip("-").partition("=")[0].rpartition(".")[2] in capsys.readouterr().err
+
+
+def test_optimiser_defaults_never_leak(cli):
+    run = cli("fit", *FIT, *("--model.optimizer", '{"name": "adamw", "nesterov": false, "weight_decay": null}'))
+    optimizer = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
+    groups = {group["name"]: group for group in optimizer["param_groups"]}
+    assert groups["weight"]["weight_decay"] == 0.05
+    assert groups["norm"]["weight_decay"] == 0 and "momentum" not in groups["weight"]
+
+
+def test_init_from_another_run_loads_its_weights_but_starts_anew(cli, monkeypatch):
+    run = cli("fit", *FIT)
+    monkeypatch.delenv("KINEMA_RUN_ID")
+    started = cli("fit", *FIT, "--init_from", run / "checkpoints" / "last.ckpt", "--model.optimizer.lr", 1e-12)
+    first, second = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run, started))
+    assert second["epoch"] == 0 and second["global_step"] == first["global_step"]
+    kept = [name for name in first["state_dict"] if name.endswith("conv2.weight")]
+    assert kept
+    for name in kept:
+        torch.testing.assert_close(first["state_dict"][name], second["state_dict"][name], atol=1e-6, rtol=0)
+
+
+def test_going_on_and_starting_from_weights_exclude_each_other(cli):
+    run = cli("fit", *FIT)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    cli("fit", *FIT, "--ckpt_path", checkpoint, "--init_from", checkpoint, status=1)
+    assert "give one of them" in cli.output.err
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_names_of_its_videos(cli):
+    run = cli(
+        "fit", "--trainer.max_epochs", 3, "--model.optimizer.lr", 1e30, "--trainer.gradient_clip_val", "null", status=1
+    )
+    assert "NonFiniteLossError: the loss is" in cli.output.err and ".mp4" in cli.output.err
+    assert (run / "error.log").is_file()
+
+
+def test_wandb_is_offline_without_a_key(cli, monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    run = cli("fit", *FIT, "--run.wandb", "auto")
+    assert list(run.glob("wandb/offline-run-*/*.wandb"))

@@ -5,6 +5,8 @@ The configuration always wins over a checkpoint: resuming or validating never ch
 
 import json
 import logging
+import os
+import re
 import sys
 import traceback
 import warnings
@@ -185,11 +187,11 @@ def run(arguments: Sequence[str]) -> int:
         print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
         status = 143
     except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
-        print(f"kinema: {type(error).__name__}: {error}", file=sys.stderr)
-        if cli is None:
-            traceback.print_exc()
-        else:
+        print(f"kinema: {type(error).__name__}: {_innermost(str(error))}", file=sys.stderr)
+        if cli is not None:
             (cli.run_folder.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        elif os.environ.get("KINEMA_TRACEBACK"):
+            traceback.print_exc()
         status = 1
     if cli is not None and cli.trainer.is_global_zero:
         for logger in cli.trainer.loggers:
@@ -218,6 +220,12 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
             f"in {metrics['seconds']:.0f} s"
         )
     print(folder.path)
+
+
+def _innermost(text: str) -> str:
+    """What a class said of its arguments, out of the layers that jsonargparse wraps around it."""
+    said = re.findall(r"^\s*- (?!Does not validate|Expected a <class 'NoneType'>)(.*)$", text, flags=re.MULTILINE)
+    return "; ".join(said) if said and "Union subtypes" in text else text
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.classification import MulticlassAccuracy
 
+from kinema.checkpoints import init_from
 from kinema.data.clips import ClipBatch
 from kinema.data.transforms import Normalisation, Normalise
 from kinema.evaluation.metrics import video_metrics
@@ -93,8 +94,6 @@ class VideoClassifier(LightningModule):
         if not hasattr(self, "network"):
             raise ValueError("num_classes is not known; give --model.num_classes, or data that names its classes")
         if self.init_weights is not None:
-            from kinema.checkpoints import init_from
-
             report = init_from(self.network, self.init_weights)
             self.init_weights = None
             if self.trainer.is_global_zero:

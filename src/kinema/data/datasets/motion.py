@@ -32,8 +32,7 @@ class MotionData(VideoDataModule):
         size: int = 64,
         **data: Any,
     ) -> None:
-        parent = Path(os.environ.get("KINEMA_DATA", "~/.cache/kinema")) / "motion" if root is None else Path(root)
-        super().__init__(str(parent), size=size, **data)
+        super().__init__(str(default_root() if root is None else root), size=size, **data)
         self.parent, self.level = self.root, level
         self.num_train, self.num_val, self.set_seed = num_train, num_val, set_seed
 
@@ -53,3 +52,8 @@ class MotionData(VideoDataModule):
             progress=False,
         )
         super().setup(stage)
+
+
+def default_root() -> Path:
+    """Where the set is made when nothing else is said: `$KINEMA_DATA/motion`, or `~/.cache/kinema/motion`."""
+    return Path(os.environ.get("KINEMA_DATA", "~/.cache/kinema")).expanduser() / "motion"

@@ -1,0 +1,69 @@
+"""`kinema predict` on one's own files, and the small commands."""
+
+import csv
+
+import pytest
+import torch
+
+from kinema.cli import COMMANDS, main
+from kinema.training.restore import Predictor, load_classifier
+
+
+@pytest.fixture
+def run(cli):
+    return cli("fit", "--trainer.max_epochs", 1)
+
+
+def test_predictions_are_those_of_the_validation(run, cli, motion_root):
+    predict = Predictor.from_run(run)
+    rows = list(csv.DictReader((run / "val_scores.csv").read_text().splitlines()))
+    (folder,) = motion_root.iterdir()
+    for row in rows[:3]:
+        scores = predict(folder / row["video"])
+        wanted = torch.tensor([float(row[name]) for name in predict.class_names], dtype=torch.float64)
+        torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_top_five_are_printed_and_a_bad_file_does_not_stop_the_rest(run, cli, motion_root, tmp_path):
+    good = sorted(motion_root.glob("*/videos/**/*.mp4"))[:2]
+    (tmp_path / "bad.mp4").write_text("not a video")
+    cli("predict", good[0], tmp_path / "bad.mp4", good[1], "--run", run, config=None, status=1)
+    assert all(path.name in cli.output.out.replace("\n", "") for path in good)
+    assert cli.output.out.count("%") == 10
+    assert "bad.mp4" in cli.output.err and "1 of 3 videos" in cli.output.err
+
+
+def test_a_folder_that_is_no_run(cli, tmp_path):
+    cli("predict", "x.mp4", "--run", tmp_path, config=None, status=1)
+    assert "is no run" in cli.output.err
+
+
+def test_a_checkpoint_of_another_code_base_and_one_that_names_code(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint written by kinema"):
+        load_classifier(tmp_path / "other.ckpt")
+    facts = {"kinema": {"module": "os", "class_names": None}, "hyper_parameters": {}, "state_dict": {}}
+    torch.save(facts, tmp_path / "code.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint written by kinema"):
+        load_classifier(tmp_path / "code.ckpt")
+
+
+def test_models_lists_every_network(cli, capsys):
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert "tsm_r50" in out and "24.33 M" in out
+
+
+def test_overview_and_unknown_commands(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+    assert main(["fti"]) == 2
+    assert "'fti' is no command" in capsys.readouterr().err
+
+
+def test_every_command_explains_itself():
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as end:
+            main([name, "--help"])
+        assert end.value.code == 0

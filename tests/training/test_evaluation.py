@@ -1,0 +1,92 @@
+"""Evaluation over processes, and what happens to videos that cannot be decoded."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import REPOSITORY, metrics_of
+
+
+def rows_of(run, part="val"):
+    return list(csv.DictReader((run / f"{part}_scores.csv").read_text().splitlines()))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_metrics_of_one_to_the_bit(cli, motion_root, tmp_path):
+    run = cli("fit", "--trainer.max_epochs", 1, "--data.eval_batch_size", 5)
+    arguments = ["validate", "--config", run / "config.yaml", "--ckpt_path", run, "--run.root", tmp_path / "ddp"]
+    # 24 videos in batches of 5 make 5 batches: the second process gets one of them a second time.
+    for devices in (1, 2):
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "KINEMA_RUN_ID": f"on{devices}"}
+        command = [sys.executable, "-m", "kinema", *map(str, arguments), "--trainer.devices", str(devices)]
+        command += ["--trainer.strategy", "ddp"] if devices > 1 else []
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (tmp_path / "ddp" / "quickstart-tsm" / f"on{devices}" for devices in (1, 2))
+    assert (one / "val_scores.csv").read_text() == (two / "val_scores.csv").read_text()
+    drop = {"seconds"}
+    assert {k: v for k, v in metrics_of(one).items() if k not in drop} == {
+        k: v for k, v in metrics_of(two).items() if k not in drop
+    }
+
+
+@pytest.fixture
+def folder_set(motion_root, tmp_path, cli):
+    """A folder-per-class set of a few motion videos, to damage."""
+    from kinema.data.motion import prepare_motion
+
+    source = prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
+    root = tmp_path / "videos"
+    for row in csv.DictReader((source / "train.csv").read_text().splitlines()):
+        target = root / "train" / row["label"] / row["path"].rpartition("/")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((source / row["path"]).read_bytes())
+    for row in csv.DictReader((source / "val.csv").read_text().splitlines()):
+        target = root / "val" / row["label"] / row["path"].rpartition("/")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((source / row["path"]).read_bytes())
+    return root
+
+
+OWN = ["--run.wandb", "off", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+OWN += ["--model.backbone", "nano", "--data.size", "64", "--data.resize", "64", "--data.num_workers", "0"]
+
+
+def fit(cli, root, *arguments, status=0):
+    recipe = REPOSITORY / "experiments/own_videos.yaml"
+    options = ["--config", recipe, "--data.root", root, "--run.root", root.parent / "runs", *OWN]
+    return cli(
+        "fit", *options, "--data.batch_size", 4, "--trainer.max_epochs", 1, *arguments, config=None, status=status
+    )
+
+
+def test_damaged_training_videos_are_substituted_counted_and_capped(cli, folder_set):
+    broken = sorted(folder_set.glob("train/*/*.mp4"))[0]
+    broken.write_bytes(b"no video")
+    run = fit(cli, folder_set, "--data.max_error_rate", 0.05)
+    ((name, reason),) = json.loads((run / "undecodable_train_rank0.json").read_text()).items()
+    assert name.endswith(broken.name) and reason
+    fit(cli, folder_set, status=1)
+    assert "1 of 36 training videos could not be decoded, more than the 1.0% allowed" in cli.output.err
+    assert broken.name in cli.output.err
+
+
+def test_undecodable_validation_videos_are_listed_and_wrong_never_replaced(cli, folder_set):
+    broken = sorted(folder_set.glob("val/*/*.mp4"))[:3]
+    broken[0].write_bytes(b"")
+    broken[1].write_bytes(b"text that calls itself mp4")
+    broken[2].unlink()
+    whole = sorted(folder_set.glob("val/*/*.mp4"))[2]
+    broken[2].write_bytes(whole.read_bytes()[:200])
+    run = fit(cli, folder_set)
+    metrics, rows = metrics_of(run), rows_of(run)
+    assert metrics["videos"] == 24 and metrics["undecodable"] == 3
+    lost = [row for row in rows if row["decoded"] == "0"]
+    assert {row["video"].rpartition("/")[2] for row in lost} == {path.name for path in broken}
+    assert all(row["right"] == "0" and row["guess"] == "" for row in lost)
+    assert metrics["top1"] == sum(int(row["right"]) for row in rows) / 24
+    assert metrics["top1_decodable"] == sum(int(row["right"]) for row in rows) / 21
