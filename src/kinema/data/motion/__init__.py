@@ -8,7 +8,8 @@ lengths used here (24 and 40 frames), as do those of any T for which frames / T 
 Never flip these clips in training: a flip turns left into right, up into down, and clockwise into counter-clockwise.
 """
 
-from kinema.data.motion.prepare import prepare_motion, verify_motion
+from kinema.data.motion.integrity import verify_motion
+from kinema.data.motion.prepare import prepare_motion
 from kinema.data.motion.preview import preview
 from kinema.data.motion.scenes import MOTION_CLASSES, REVERSED
 

@@ -18,14 +18,12 @@ Array = NDArray[np.floating]
 class Sprite:
     """A striped convex shape of radius 1 without rotational symmetry: one side is dark, the other bright.
 
-    The shape is the unit disc cut by straight edges `normals @ point <= offsets`. The change of tone runs along
-    `tone_axis`, so the sprite shows which way it is turned even where its outline does not. `stripes` is a wave
-    vector, radians per radius.
+    The shape is the unit disc cut by straight edges `normals @ point <= offsets`; `stripes` is a wave vector in radians
+    per radius. The bright side faces along the first axis, so the sprite shows its angle even where its outline does not.
     """
 
     normals: Array
     offsets: Array
-    tone_axis: Array
     stripes: Array
     dark: Array
     bright: Array
@@ -59,12 +57,11 @@ def random_sprite(rng: Generator, *, luminance: float, contrast: float) -> Sprit
     """Draw a shape with 3 to 6 edges, dark and bright by `contrast` on either side of `luminance`."""
     num_edges = int(rng.integers(3, 7))
     direction = 2 * np.pi * (np.arange(num_edges) + rng.uniform(-0.25, 0.25, num_edges) + rng.random()) / num_edges
-    tone_direction, stripe_direction = rng.uniform(0, 2 * np.pi, 2)
+    stripe_direction = rng.uniform(0, 2 * np.pi)
     stripes = rng.uniform(4, 9) * np.array([np.cos(stripe_direction), np.sin(stripe_direction)])
     return Sprite(
         normals=np.stack([np.cos(direction), np.sin(direction)], axis=1).astype(float32),
         offsets=rng.uniform(0.6, 0.95, num_edges).astype(float32),
-        tone_axis=np.array([np.cos(tone_direction), np.sin(tone_direction)], dtype=float32),
         stripes=stripes.astype(float32),
         dark=random_colour(rng, luminance - contrast * rng.uniform(0.8, 1.2)),
         bright=random_colour(rng, luminance + contrast * rng.uniform(0.8, 1.2)),
@@ -112,7 +109,7 @@ def paint_sprite(canvas: Array, sprite: Sprite, track: Track) -> None:
     for (normal_u, normal_v), offset in zip(sprite.normals, sprite.offsets, strict=True):
         np.maximum(outside, normal_u * u + normal_v * v - offset, out=outside)
     cover = np.clip(0.5 - outside * radius, 0, 1) * track.opacity[:, None, None]
-    tone = np.clip(0.5 + 2 * (sprite.tone_axis[0] * u + sprite.tone_axis[1] * v), 0.1, 0.9)
+    tone = np.clip(0.5 + 2 * u, 0.1, 0.9)
     tone += 0.1 * np.sin(sprite.stripes[0] * u + sprite.stripes[1] * v)
     colour = sprite.dark + tone[..., None] * (sprite.bright - sprite.dark)
     window = canvas[:, top:bottom, left:right]

@@ -1,17 +1,14 @@
-"""Making the built-in motion set on first use, and checking it later.
+"""Making the built-in motion set on first use.
 
-A folder is finished when it holds `manifest.json`, written last. Until then `journal.jsonl` keeps one line, with the
-hash, for every clip that is complete, so a run that was killed loses at most the clips it was working on. Every file is
-written under a temporary name and renamed; one process at a time holds the lock, the others wait for its result.
+A run that is killed loses at most the clips it was working on; the next one completes the folder. One process at a time
+holds the folder's lock, and the others wait for its result.
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
 import platform
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -26,17 +23,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kinema.data.motion.encoding import encode_mp4
+from kinema.data.motion.integrity import (
+    JOURNAL,
+    MANIFEST,
+    delete_leftovers,
+    finished_files,
+    journal_line,
+    verify_motion,
+    write_file,
+)
 from kinema.data.motion.scenes import LEVELS, MOTION_CLASSES, REVERSED, draw_clip
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same options come to mean other pictures, so that an old folder never passes for a new one."""
 
 TRAINING_LENGTHS = range(20, 49)
 VALIDATION_LENGTHS = (24, 40)
 """Eight times an odd number: the centres of 8 segments, int(n/16 + i n/8), then lie alike seen from either end."""
 
-MANIFEST = "manifest.json"
-JOURNAL = "journal.jsonl"
 COLUMNS = ("path", "label", "split", "frames", "pair")
 
 
@@ -67,7 +71,8 @@ def prepare_motion(
     The folder's name holds every option, so sets never mix. It contains `train.csv` and `val.csv` (kinema's manifest,
     paths relative to the folder), `videos/` and `manifest.json` (options, versions, the SHA-256 of every file). A set
     that is complete is only checked; what is missing or damaged is made again. The same options give the same files,
-    whatever `num_workers`, on one kind of processor with one version of numpy and PyAV.
+    whatever `num_workers`, on one kind of processor with one version of numpy and PyAV; a complete set of other versions
+    is used as it is.
 
     Args:
         root: Where data sets live; made if absent.
@@ -86,6 +91,8 @@ def prepare_motion(
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers={num_workers} makes nothing; give at least 1, or None for all processors")
     folder = Path(root) / f"motion-{level}-{num_train}-{num_val}-seed{seed}-v{FORMAT_VERSION}"
+    if not verify_motion(folder):
+        return folder  # asked before anything is written: a finished set may lie on a disk that is read-only
     try:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
@@ -95,30 +102,6 @@ def prepare_motion(
             f"cannot write the motion set to {folder}: {error}; give a root that can be written, with 150 MB to spare"
         ) from error
     return folder
-
-
-def verify_motion(folder: str | Path) -> list[str]:
-    """Compare a motion set with the hashes in its manifest.
-
-    Returns:
-        One sentence for each problem; an empty list for a set that is whole.
-    """
-    folder = Path(folder)
-    try:
-        expected = json.loads((folder / MANIFEST).read_text())["files"]
-    except FileNotFoundError:
-        return [f"{folder} has no {MANIFEST}: it is no motion set, or an unfinished one; run `kinema data motion`"]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"{folder / MANIFEST} cannot be read ({error!r}); delete it and run `kinema data motion`"]
-    problems = []
-    for name, digest in expected.items():
-        if not (folder / name).is_file():
-            problems.append(f"{name} is missing; run `kinema data motion` to make it again")
-        elif _file_hash(folder / name) != digest:
-            problems.append(f"{name} is not the file that was written; run `kinema data motion` to make it again")
-    surplus = {f"videos/{path.name}" for path in (folder / "videos").glob("*")} - set(expected)
-    problems += [f"{name} does not belong to the set; delete it" for name in sorted(surplus)]
-    return problems
 
 
 def plan_clips(seed: int, num_train: int, num_val: int) -> Iterator[PlannedClip]:
@@ -137,30 +120,28 @@ def plan_clips(seed: int, num_train: int, num_val: int) -> Iterator[PlannedClip]
 
 
 def _complete(folder: Path, options: dict[str, Any], num_workers: int, progress: bool) -> None:
+    if not verify_motion(folder):
+        return  # another process has made it while this one waited for the lock
     plan = list(plan_clips(options["seed"], options["num_train"], options["num_val"]))
     header = {"format": FORMAT_VERSION, "options": options, "versions": _versions()}
-    if (folder / MANIFEST).exists() and not verify_motion(folder):
-        return  # also a set made by other versions, as long as it is whole
-    hashes = _intact_clips(folder, header, plan)
-    for leftover in folder.rglob(".*.part"):
-        leftover.unlink()
+    finished = finished_files(folder, header)
+    hashes = {clip.path: finished[clip.path] for clip in plan if clip.path in finished}
+    delete_leftovers(folder)
+    record = [header, *([path, digest] for path, digest in hashes.items())]
+    write_file(folder / JOURNAL, b"".join(map(journal_line, record)))
     (folder / MANIFEST).unlink(missing_ok=True)
-    _write(
-        folder / JOURNAL,
-        b"".join(_line(entry) for entry in (header, *([path, digest] for path, digest in hashes.items()))),
-    )
 
     missing = [clip for clip in plan if clip.path not in hashes]
     with (folder / JOURNAL).open("ab", buffering=0) as journal, _progress_bar(progress) as bar:
         task = bar.add_task(f"motion set ({options['level']})", total=len(plan), completed=len(hashes))
         for clip, digest in _make_all(folder, missing, options["level"], num_workers):
             hashes[clip.path] = digest
-            journal.write(_line([clip.path, digest]))
+            journal.write(journal_line([clip.path, digest]))
             bar.advance(task)
 
     for split in ("train", "val"):
-        hashes[f"{split}.csv"] = _write(folder / f"{split}.csv", _csv(clip for clip in plan if clip.split == split))
-    _write(folder / MANIFEST, json.dumps(header | {"files": dict(sorted(hashes.items()))}, indent=1).encode())
+        hashes[f"{split}.csv"] = write_file(folder / f"{split}.csv", _csv(clip for clip in plan if clip.split == split))
+    write_file(folder / MANIFEST, json.dumps(header | {"files": dict(sorted(hashes.items()))}, indent=1).encode())
     (folder / JOURNAL).unlink()
 
 
@@ -184,32 +165,7 @@ def _make_all(
 
 def _make(folder: Path, clip: PlannedClip, level: str) -> str:
     frames = draw_clip(np.random.default_rng(clip.key), clip.label, LEVELS[level], clip.num_frames)
-    return _write(folder / clip.path, encode_mp4(frames, intra_only=clip.split == "val"))
-
-
-def _intact_clips(folder: Path, header: dict[str, Any], plan: list[PlannedClip]) -> dict[str, str]:
-    """Read the hashes of finished clips from an unfinished or damaged set and keep those whose files still agree.
-
-    Nothing is kept if other versions made it: a clip and its reversal must come from one encoder.
-    """
-    known: dict[str, str] = {}
-    try:
-        if (folder / MANIFEST).exists():
-            found = json.loads((folder / MANIFEST).read_text())
-            known = found.pop("files")
-        else:
-            found, *entries = [
-                json.loads(line)
-                for line in (folder / JOURNAL).read_bytes().splitlines(keepends=True)
-                if line.endswith(b"\n")
-            ]
-            known = dict(entries)
-    except (FileNotFoundError, ValueError, KeyError):
-        return {}
-    if found != header:
-        return {}
-    paths = [clip.path for clip in plan if clip.path in known and (folder / clip.path).is_file()]
-    return {path: known[path] for path in paths if _file_hash(folder / path) == known[path]}
+    return write_file(folder / clip.path, encode_mp4(frames, intra_only=clip.split == "val"))
 
 
 def _checked_options(level: str, seed: int, num_train: int, num_val: int) -> dict[str, Any]:
@@ -234,22 +190,6 @@ def _versions() -> dict[str, str]:
 
 def _num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _write(path: Path, content: bytes) -> str:
-    """Write through a temporary name, so that `path` is complete or absent, and return the SHA-256."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _line(entry: Any) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
 
 
 def _csv(clips: Iterator[PlannedClip]) -> bytes:

@@ -79,8 +79,8 @@ class Level:
 LEVELS: dict[str, Level] = {
     "easy": Level(
         travel=(22, 38),
-        turn=(110, 220),
-        growth=(1.8, 2.6),
+        turn=(90, 160),
+        growth=(2.0, 2.8),
         closing=(18, 28),
         fading=(0.75, 1.0),
         contrast=(0.25, 0.38),
@@ -125,11 +125,11 @@ def draw_clip(rng: Generator, motion: str, level: Level, num_frames: int) -> NDA
 def _draw_canonical(rng: Generator, motion: str, level: Level, num_frames: int) -> NDArray[np.uint8]:
     luminance = rng.uniform(0.4, 0.6)
     contrast = rng.uniform(*level.contrast)
-    shake_x, shake_y = _shake(rng, num_frames, level.shake), _shake(rng, num_frames, level.shake)
+    shake_x, shake_y = camera_shake(rng, num_frames, level.shake), camera_shake(rng, num_frames, level.shake)
     backdrop = random_backdrop(rng, luminance=luminance, strength=level.texture)
     canvas = paint_backdrop(backdrop, FRAME_SIZE, shake_x, shake_y)
 
-    clutter = [_clutter_track(rng, level, num_frames) for _ in range(rng.integers(*level.num_clutter, endpoint=True))]
+    clutter = [clutter_track(rng, level, num_frames) for _ in range(rng.integers(*level.num_clutter, endpoint=True))]
     for track in clutter + target_tracks(rng, motion, level, num_frames):
         track.x = track.x + shake_x
         track.y = track.y + shake_y
@@ -149,7 +149,7 @@ def target_tracks(rng: Generator, motion: str, level: Level, num_frames: int) ->
     def wander(amount: float) -> Array:
         return (rng.uniform(-amount, amount) * towards_end).astype(float32)
 
-    radius = rng.uniform(8, 12)
+    radius = rng.uniform(9, 12)
     track = Track(
         x=middle + rng.uniform(-8, 8) + wander(level.drift / 2),
         y=middle + rng.uniform(-8, 8) + wander(level.drift / 2),
@@ -165,6 +165,10 @@ def target_tracks(rng: Generator, motion: str, level: Level, num_frames: int) ->
         case "rotate_clockwise":
             track.radius = track.radius * 1.25
             track.angle = rng.uniform(0, 2 * np.pi) + np.deg2rad(rng.uniform(*level.turn)) * towards_end
+            # The pivot lies on the dark side, as that of a clock's hand: turning moves the bright side most.
+            lever = 0.6 * track.radius
+            track.x = track.x + lever * np.cos(track.angle)
+            track.y = track.y + lever * np.sin(track.angle)
         case "grow":
             track.radius = rng.uniform(10, 13) * rng.uniform(*level.growth) ** towards_end
         case "fade_in":
@@ -199,14 +203,15 @@ def _progress(rng: Generator, num_frames: int) -> Array:
     return (time + rng.uniform(-0.4, 0.4) * time * (1 - time)).astype(float32)
 
 
-def _shake(rng: Generator, num_frames: int, strength: float) -> Array:
+def camera_shake(rng: Generator, num_frames: int, strength: float) -> Array:
     """Draw white noise smoothed by a symmetric kernel: a stationary Gaussian process, the same forward and backward."""
     kernel = np.array([1, 4, 6, 4, 1]) / np.sqrt(70)  # of unit energy: the variance stays that of the noise
     noise = rng.standard_normal(num_frames + len(kernel) - 1)
     return (strength * np.convolve(noise, kernel, mode="valid")).astype(float32)
 
 
-def _clutter_track(rng: Generator, level: Level, num_frames: int) -> Track:
+def clutter_track(rng: Generator, level: Level, num_frames: int) -> Track:
+    """Draw the path of a small object that says nothing of the class."""
     towards_end = np.linspace(-0.5, 0.5, num_frames)
 
     def drifting(start: float, amount: float) -> Array:
