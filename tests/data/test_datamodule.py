@@ -1,0 +1,144 @@
+"""Clips from manifests: the same whatever the worker, all forms of listing videos, and what must be refused."""
+
+import shutil
+
+import pytest
+import torch
+
+from kinema.data.clips import collate
+from kinema.data.datamodule import VideoDataModule
+from kinema.data.datasets import UTDMHADDepth
+from kinema.data.manifest import ManifestError
+from kinema.data.motion import prepare_motion
+
+
+@pytest.fixture(scope="module")
+def motion(motion_root):
+    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
+
+
+def module(root, **options):
+    options = {"size": 32, "resize": 36, "batch_size": 4, "num_workers": 0, "seed": 5} | options
+    data = VideoDataModule(str(root), **options)
+    data.setup()
+    return data
+
+
+def epoch_of(data, epoch=0):
+    loader = data.train_dataloader()
+    loader.batches.set_epoch(epoch)
+    return list(loader)
+
+
+@pytest.mark.parametrize("sampling", ["segment", "dense"])
+def test_batches_are_the_same_for_any_number_of_workers(motion, sampling):
+    alone = epoch_of(module(motion, sampling=sampling, stride_frames=3))
+    shared = epoch_of(module(motion, sampling=sampling, stride_frames=3, num_workers=2))
+    assert len(alone) == 9
+    for one, two in zip(alone, shared, strict=True):
+        assert one["names"] == two["names"]
+        assert torch.equal(one["clip"], two["clip"])
+        assert one["clip"].shape == (4, 3, 8, 32, 32) and one["clip"].dtype == torch.uint8
+
+
+def test_epochs_and_seeds_change_the_pixels(motion):
+    def pixels(seed, epoch):
+        dataset = module(motion, seed=seed).train_dataloader().dataset
+        return dataset[epoch, 3]["clip"]
+
+    assert torch.equal(pixels(5, 0), pixels(5, 0))
+    assert not torch.equal(pixels(5, 0), pixels(5, 1))
+    assert not torch.equal(pixels(5, 0), pixels(6, 0))
+
+
+def test_sampling_leaves_the_global_generators_alone(motion):
+    dataset = module(motion).train_dataloader().dataset
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    dataset[0, 3]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_all_views_of_a_video_come_together(motion):
+    (sample,) = (module(motion, num_clips=2, num_crops=3, eval_batch_size=1).val_dataloader().dataset[0],)
+    assert sample["view"].tolist() == list(range(6)) and sample["num_views"].tolist() == [6] * 6
+    assert len({tuple(clip.flatten().tolist()) for clip in sample["clip"]}) >= 3
+    assert sample["clip"].shape == (6, 3, 8, 32, 32)
+
+
+def test_start_and_end_choose_part_of_the_video(motion, tmp_path):
+    name = sorted(path.name for path in (motion / "videos").rglob("*.mp4"))[0]
+    path = next((motion / "videos").rglob(name)).relative_to(motion)
+    for part in ("train", "val"):
+        (tmp_path / f"{part}.csv").write_text(f"path,label,start,end\n{path},a,0,0.2\n{path},b,0.4,0.6\n")
+    shutil.copytree(motion / "videos", tmp_path / "videos")
+    dataset = module(tmp_path, batch_size=2, sampling="segment", num_frames=4).val_dataloader().dataset
+    assert dataset[0]["end"][0] <= 0.25
+    assert not torch.equal(dataset[0]["clip"], dataset[1]["clip"])
+
+
+def test_a_folder_per_class_is_split_by_itself(motion, tmp_path):
+    for index, path in enumerate(sorted((motion / "videos").rglob("*.mp4"))[:20]):
+        target = tmp_path / ("walk" if index % 2 else "run") / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    data = module(tmp_path)
+    assert data.class_names == ["run", "walk"]
+    assert (len(data.manifests["train"]), len(data.manifests["val"])) == (16, 4)
+
+
+def test_one_manifest_with_a_split_column(motion, tmp_path):
+    rows = ["path,label,split"]
+    for part in ("train", "val"):
+        lines = (motion / f"{part}.csv").read_text().splitlines()[1:6]
+        rows += [f"{line.split(',')[0]},{line.split(',')[1]},{part}" for line in lines]
+    shutil.copytree(motion / "videos", tmp_path / "videos")
+    (tmp_path / "all.csv").write_text("\n".join(rows) + "\n")
+    data = module(tmp_path, manifest="all.csv")
+    assert len(data.manifests["train"]) == 5 and data.manifests["test"] is data.manifests["val"]
+
+
+def test_a_label_that_training_does_not_have(motion, tmp_path):
+    shutil.copytree(motion / "videos", tmp_path / "videos")
+    line = (motion / "train.csv").read_text().splitlines()[1].split(",")[0]
+    (tmp_path / "train.csv").write_text(f"path,label\n{line},a\n")
+    (tmp_path / "val.csv").write_text(f"path,label\n{line},b\n")
+    with pytest.raises(ManifestError, match=r"the label 'b' is none of the 1 classes"):
+        module(tmp_path)
+
+
+def test_wrong_roots_and_missing_files_are_refused(motion, tmp_path):
+    with pytest.raises(ManifestError, match="is not a folder; give the folder of your videos"):
+        module(tmp_path / "nowhere")
+    shutil.copy(motion / "train.csv", tmp_path / "train.csv")
+    with pytest.raises(ManifestError, match="no 'val' beside them"):
+        module(tmp_path)
+    shutil.copy(motion / "val.csv", tmp_path / "val.csv")
+    with pytest.raises(ManifestError, match=r"36 of 36 'train' videos are missing"):
+        module(tmp_path)
+
+
+def test_flip_pairs_are_named_classes(motion):
+    with pytest.raises(ManifestError, match="flip_pairs names the class 'walk'"):
+        module(motion, flip=0.5, flip_pairs=[("walk", "move_left")]).train_dataloader()
+
+
+def test_clips_of_different_shapes_do_not_make_a_batch(motion):
+    small, large = (module(motion, size=size).val_dataloader().dataset[0] for size in (32, 36))
+    with pytest.raises(ValueError, match="clips of different shapes"):
+        collate([small, large])
+
+
+def test_utd_mhad_holds_out_one_training_subject_for_development(tmp_path):
+    rows = ["path,label,split,subject,trial,frames"]
+    for subject in range(1, 8):
+        split = "train" if subject in (1, 3, 5, 7) else "val"
+        rows += [f"videos/{name}_{subject}.mp4,{name},{split},{subject},1,60" for name in ("sit", "stand")]
+    (tmp_path / "index.csv").write_text("\n".join(rows) + "\n")
+    whole = UTDMHADDepth(str(tmp_path)).read_manifests()
+    part = UTDMHADDepth(str(tmp_path), protocol="development").read_manifests()
+    assert {record.subject for record in whole["val"].records} == {"2", "4", "6"}
+    assert {record.subject for record in part["train"].records} == {"1", "3", "5"}
+    assert {record.subject for record in part["val"].records} == {"7"}
+    with pytest.raises(ValueError, match="held_out must be a training subject"):
+        UTDMHADDepth(str(tmp_path), held_out="2")
