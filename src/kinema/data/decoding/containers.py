@@ -126,7 +126,7 @@ def open_container(file: IO[bytes], name: str) -> tuple[InputContainer, VideoStr
         )
     try:
         container = _open_demuxer(file, demuxer)
-    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
         raise DecodeError(
             f"{name}: FFmpeg's {demuxer} demuxer cannot open it ({_reason(error)}); it was probably cut off before its "
             f"index was written, or damaged; {_REENCODE}"
@@ -145,7 +145,8 @@ def _open_demuxer(file: IO[bytes], demuxer: str) -> InputContainer:
     else that opening needs (measured: 0.8 of 1.0 ms for 320 x 240). MP4 says all that we use, and the decoder learns the
     rest from the stream.
     """
-    options = {"max_pixels": str(MAX_PIXELS)}
+    # Demuxers open other files by protocol, or through `io_open`; neither is for a video to do.
+    options = {"protocol_whitelist": "none", "format_whitelist": demuxer, "max_pixels": str(MAX_PIXELS)}
     if demuxer == "mov":
         container = _av_open(file, demuxer, options | {"codec_whitelist": "none", "probesize": "32"})
         stream = container.streams.best("video")

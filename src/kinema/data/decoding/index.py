@@ -59,6 +59,25 @@ class FrameIndex:
     by_order: bool = False
     picture: Picture | None = None
 
+    def leading(self) -> list[int]:
+        """Frames shown before the keyframe that decoding must start from: whether they can be decoded is not known.
+
+        They open a video that was cut from a longer one. Some refer to frames that were cut off, others do not.
+        """
+        stored = np.flatnonzero((self.packet != NOT_STORED) & (not self.by_order))
+        key_pts = np.array(self.packets.pts)[self.start[stored]]
+        return stored[self.pts[stored] < key_pts].tolist()
+
+    def drop(self, frames: Sequence[int]) -> None:
+        """Take frames out that nobody can decode; the following ones move up."""
+        self.pts, self.packet, self.start = (
+            np.delete(column, frames) for column in (self.pts, self.packet, self.start)
+        )
+
+    def run_from_beginning(self, frames: Sequence[int]) -> list[Run]:
+        """Plan to decode all frames from the first packet on."""
+        return [Run(0, max(int(self.packet[frame]) for frame in frames), list(frames))] if frames else []
+
     def runs(self, frames: Sequence[int]) -> list[Run]:
         """Group wanted frames (ascending) into the fewest packets to decode.
 
@@ -77,7 +96,12 @@ class FrameIndex:
 
 
 def index_frames(
-    packets: PacketTable, time_base: Fraction, header_rate: Fraction | None, stores_display_times: bool
+    packets: PacketTable,
+    time_base: Fraction,
+    header_rate: Fraction | None,
+    *,
+    stores_display_times: bool = True,
+    begins_anywhere: bool = False,
 ) -> FrameIndex:
     """Index the frames of a stream by its packets; there are none if no packet is a frame to be shown.
 
@@ -86,6 +110,7 @@ def index_frames(
         time_base: Seconds per tick.
         header_rate: Frames per second as the header has it, used for the duration of a single frame only.
         stores_display_times: False for containers that store only the order of decoding (AVI), if frames are reordered.
+        begins_anywhere: Whether the stream may begin between keyframes; frames before the first one then do not count.
     """
     shown = np.array([number for number in range(len(packets)) if number not in packets.hidden], dtype=np.int32)
     pts, dts = np.array(packets.pts), np.array(packets.dts)
@@ -94,19 +119,17 @@ def index_frames(
         times = np.sort(np.where(dts == NO_TIME, np.arange(len(dts)), dts)[shown])
         packet, start = shown, np.zeros_like(shown)
     else:
-        # What comes before the first keyframe can be decoded by nobody; a packet without time is half of a frame.
-        keys = np.array([key for key in packets.keyframes if pts[key] != NO_TIME] or [0], dtype=np.int32)
-        shown = shown[(shown >= keys[0]) & (pts[shown] != NO_TIME)]
+        keys = [key for key in packets.keyframes if pts[key] != NO_TIME]
+        if not keys or (keys[0] > 0 and not begins_anywhere):
+            keys.insert(0, 0)
+        keys = np.array(keys, dtype=np.int32)
+        shown = shown[(shown >= keys[0]) & (pts[shown] != NO_TIME)]  # a packet without time is half of a frame
         times, first_seen = np.unique(pts[shown], return_index=True)
         packet = shown[first_seen]
         start = _keyframe_of_each(times, packet, keys, pts[keys])
     last_duration = _last_duration(times, packets, header_rate, time_base)
     if packets.cut_off and len(times):
-        # Listed frames that the file lacks are counted: else a cut-off video would pass for a short one, and a clip
-        # sampled from it would show something else. Their times are as far from their decoding times as the last one's.
-        lost = np.array(packets.cut_off) + (times[-1] - dts[-1])
-        nowhere = np.full(len(lost), NOT_STORED, dtype=np.int32)
-        times, packet, start = np.append(times, lost), np.append(packet, nowhere), np.append(start, nowhere)
+        times, packet, start = _with_frames_cut_off(times, packet, start, dts, np.array(packets.cut_off))
     return FrameIndex(time_base, times, packet, start, last_duration, packets, by_order)
 
 
@@ -122,6 +145,29 @@ def _keyframe_of_each(
     while (later := (key > 0) & (key_pts[key] > pts)).any():
         key = key - later
     return keys[key]
+
+
+def _with_frames_cut_off(
+    pts: NDArray[np.int64],
+    packet: NDArray[np.int32],
+    start: NDArray[np.int32],
+    dts: NDArray[np.int64],
+    lost_dts: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+    """Count the frames that a file lists and lacks, at the times they would be shown.
+
+    Else a cut-off video would pass for a short one, and a clip sampled from it would show something else. Sorted, display
+    times are decoding times plus a constant delay if frames follow each other evenly; the times of those present are taken
+    out. If they do not, the lost frames are put after the last one present.
+    """
+    all_times = np.concatenate([dts, lost_dts]) + (pts[0] - dts.min())
+    lost = np.setdiff1d(all_times, pts)
+    if len(lost) != len(lost_dts):
+        lost = pts[-1] + 1 + lost_dts - lost_dts[0]
+    nowhere = np.full(len(lost), NOT_STORED, dtype=np.int32)
+    times, packet, start = np.append(pts, lost), np.append(packet, nowhere), np.append(start, nowhere)
+    order = np.argsort(times, kind="stable")
+    return times[order], packet[order], start[order]
 
 
 def _last_duration(

@@ -138,6 +138,7 @@ class PacketCursor:
             table.cut_off = [
                 entry.timestamp for entry in self.stream.index_entries[len(table) :] if not entry.is_discard
             ]
+            table.errors += bool(table.cut_off)
         return table
 
     def packets_from(self, first: int, table: PacketTable) -> Iterator[Packet]:

@@ -14,7 +14,7 @@ Colour: swscale's default conversion to full-range 8-bit RGB, with the matrix an
 BT.601, limited range, where it names none.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,6 +42,8 @@ _SKIPS_UNREFERENCED = {"h264", "mpeg4", "mpeg2video"}
 # Containers that store no display times, only an order of decoding. If frames are reordered, the times that FFmpeg
 # derives for them are wrong.
 _STORE_NO_DISPLAY_TIMES = {"avi", "asf"}
+# Containers of broadcasts, which are recorded from any moment on. In others, a beginning without keyframe is damage.
+_BEGIN_ANYWHERE = {"mpegts", "mpeg"}
 
 
 class Canvas:
@@ -80,6 +82,7 @@ class PyAVReader(VideoReader):
     def __init__(self, source: str | Path | bytes) -> None:
         self.name = describe(source)
         self._reformatter = VideoReformatter()
+        self._damaged: set[int] = set()
         self._file, key = open_source(source)
         try:
             self._cursor = PacketCursor(self._file, self.name)
@@ -91,7 +94,7 @@ class PyAVReader(VideoReader):
             self.close()
             raise
         cut_off = np.flatnonzero(self._index.packet == NOT_STORED)
-        self.report = DecodeReport(self._index.packets.errors + bool(len(cut_off)), cut_off.tolist())
+        self.report = DecodeReport(self._index.packets.errors, cut_off.tolist())
 
     @property
     def codec(self) -> str:
@@ -126,7 +129,13 @@ class PyAVReader(VideoReader):
             stream.time_base or Fraction(1, 90_000),
             stream.average_rate,
             stores_display_times=self.demuxer not in _STORE_NO_DISPLAY_TIMES or stream.codec_context.reorder_depth == 0,
+            begins_anywhere=self.demuxer in _BEGIN_ANYWHERE,
         )
+        leading = index.leading()
+        if leading:
+            self._index, canvas = index, Canvas({number: [0] for number in leading}, 1)
+            self._decode_runs(leading, canvas, index.runs)
+            index.drop([number for number in leading if number not in canvas.done])
         if not len(index.pts):
             raise DecodeError(
                 f"{self.name}: its video stream holds {len(packets)} packets and no frame to be shown, at least one frame "
@@ -145,17 +154,16 @@ class PyAVReader(VideoReader):
             raise DecodeError(f"{self.name}: its reader was closed; open the video again")
         index = self._index
         canvas = Canvas(slots, num_slots)
-        wanted = sorted(frame for frame in slots if index.packet[frame] != NOT_STORED)
-        errors = 0
-        for run in index.runs(wanted):
-            errors += self._decode_run(run, canvas)
-        again = [frame for frame in wanted if frame not in canvas.done and index.start[frame] > 0]
+        wanted = [number for number in sorted(slots) if index.packet[number] != NOT_STORED]
+        damaged = self._decode_runs(wanted, canvas, index.runs)
+        again = [number for number in wanted if number not in canvas.done and index.start[number] > 0]
         if again:
             # A packet marked as a keyframe need not be a place to start from, so decode from the very beginning.
-            errors += self._decode_run(Run(0, max(int(index.packet[frame]) for frame in again), again), canvas)
+            damaged |= self._decode_runs(again, canvas, index.run_from_beginning)
         missing = sorted(set(slots) - canvas.done)
         if missing:
-            self.report.errors += errors
+            self._damaged |= damaged
+            self.report.errors = index.packets.errors + len(self._damaged - index.packets.broken)
             self.report.add_missing(missing)
             raise DecodeError(
                 f"{self.name}: frames {_shorten(missing)} of {self.num_frames} cannot be decoded exactly "
@@ -165,33 +173,51 @@ class PyAVReader(VideoReader):
         assert canvas.pixels is not None, "no frame is missing"
         return canvas.pixels.permute(0, 3, 1, 2)
 
-    def _decode_run(self, run: Run, canvas: Canvas) -> int:
-        """Decode the packets of a run, draw the frames that came out exact, and count the errors."""
+    def _decode_runs(self, wanted: list[int], canvas: Canvas, plan: Callable[[list[int]], list[Run]]) -> set[int]:
+        """Decode frames run by run, around damaged packets; return the numbers of those."""
+        index = self._index
+        damaged: set[int] = set()
+        runs = plan(wanted)
+        while runs:
+            run = runs.pop()
+            damage = self._decode_run(run, canvas)
+            if damage is None:
+                continue
+            damaged.add(damage)
+            if not index.by_order:
+                # What was decoded before the damage, but had not left the decoder, and what begins after it.
+                left = [number for number in run.frames if number not in canvas.done]
+                runs += plan([number for number in left if index.packet[number] < damage])
+                runs += index.runs([number for number in left if index.start[number] > damage])
+        return damaged
+
+    def _decode_run(self, run: Run, canvas: Canvas) -> int | None:
+        """Decode the packets of a run and draw the frames that come out exact.
+
+        Returns:
+            The number of the first damaged packet. It ends the run, for what is decoded after it may refer to it.
+        """
         index = self._index
         frame_of_pts = {int(index.pts[number]): number for number in run.frames}
-        damaged_from, errors = run.last + 1, 0
         drawn: set[int] = set()
+        damage = None
         for order, output in enumerate(self._output(run)):
-            if isinstance(output, int):
-                damaged_from, errors = min(damaged_from, output), errors + 1
-                continue
-            if output.is_corrupt:
-                damaged_from, errors = min(damaged_from, self._packet_of(output)), errors + 1
-                continue
+            damage = output if isinstance(output, int) else self._packet_of(output) if output.is_corrupt else None
+            if damage is not None:
+                break
             number = order if index.by_order else frame_of_pts.get(NO_TIME if output.pts is None else output.pts)
             if number in canvas.slots and number not in drawn:
                 canvas.draw(number, self._to_rgb(output))
                 drawn.add(number)
             if index.by_order and len(drawn) == len(run.frames):
                 break
-        canvas.done.update(number for number in drawn if index.packet[number] < damaged_from)
-        return errors
+        canvas.done.update(number for number in drawn if damage is None or index.packet[number] < damage)
+        return damage
 
     def _output(self, run: Run) -> Iterator[VideoFrame | int]:
-        """Feed the packets of a run to the decoder and yield the frames that come out, in display order.
+        """Feed the packets of a run to the decoder; yield the frames that come out, in display order.
 
-        An error ends the run, because whatever is decoded after it may refer to what was damaged; then the number of
-        the packet is yielded. Frames whose packet came before it count, though they may leave the decoder later.
+        The number of a packet that cannot be read or decoded is yielded in its turn, and is the last.
         """
         index, table = self._index, self._index.packets
         packets = self._cursor.packets_from(run.first, table)
@@ -200,26 +226,30 @@ class PyAVReader(VideoReader):
         needed = {int(index.packet[number]) for number in run.frames}
         can_skip = context.name in _SKIPS_UNREFERENCED and not index.by_order
         skipping, context.skip_frame = False, "DEFAULT"
+        # Frames shown before the keyframe that a run starts from refer to frames before it; none after it refers to them.
+        earliest = min([table.pts[run.first], *(int(index.pts[number]) for number in run.frames)])
         # Where frames are only counted, those shown before the last wanted one may be stored after it.
         last = len(table) - 1 if index.by_order else run.last
-        damaged = None
         for number in range(run.first, last + 1):
             packet = next(packets, None)
             if packet is None or number in table.broken:
-                damaged = number
-                break
+                yield number
+                return
+            if NO_TIME < table.pts[number] < earliest and not index.by_order:
+                continue
             if can_skip and skipping == (number in needed):
                 skipping = not skipping
                 context.skip_frame = "NONREF" if skipping else "DEFAULT"
             try:
-                yield from context.decode(packet)
+                frames = context.decode(packet)
             except av.error.FFmpegError:
-                damaged = number
-                break
-        if damaged is not None:
-            yield damaged
-            if index.by_order:  # what is counted must not be counted past a gap
+                yield number
                 return
+            for frame in frames:
+                if run.first and frame.pts == table.pts[run.first] and not frame.key_frame:
+                    yield run.first  # the container was wrong to call it a keyframe
+                    return
+                yield frame
         try:
             yield from context.decode(None)
         except av.error.FFmpegError:

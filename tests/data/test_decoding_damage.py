@@ -1,0 +1,146 @@
+"""A damaged video gives the frames that are whole, to the bit, and an error for the others; never something similar."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from painted import decode_everything, numbers_in, write_video
+
+from kinema.data.decoding import DecodeError, index_cache, open_video, packets
+
+GOP = 12
+
+
+@pytest.fixture(params=["kept", "sought"])
+def access(request, monkeypatch):
+    index_cache.forget_all()
+    if request.param == "sought":
+        monkeypatch.setattr(packets, "KEEP_BYTES", -1)
+
+
+def write_long(path, **options):
+    return write_video(
+        path, 60, options={"g": str(GOP), "x264-params": "scenecut=0:keyint=12:min-keyint=12"}, **options
+    )
+
+
+def layout(path):
+    """Where each packet lies in the file, in decoding order: (display number, position, bytes)."""
+    import av
+
+    with av.open(str(path)) as container:
+        found = [(packet.pts, packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    order = sorted(pts for pts, _, _ in found)
+    return [(order.index(pts), position, size) for pts, position, size in found]
+
+
+def destroy(path, position, size):
+    """Overwrite a packet with zeros, as a lost disk block or a broken copy does."""
+    content = bytearray(path.read_bytes())
+    content[position : position + size] = bytes(size)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("victim", [26, 24, 30, 0])
+def test_damage_costs_what_refers_to_it_and_nothing_else(victim, access, tmp_path):
+    """Frames decoded before the damage, and those of the other groups of pictures, come out as if nothing had happened."""
+    path = write_long(tmp_path / "video.mp4")
+    whole = list(decode_everything(path).values())
+    packets_ = layout(path)
+    hit = next(place for place, (number, _, _) in enumerate(packets_) if number == victim)
+    destroy(path, *packets_[hit][1:])
+    group_ends = next((place for place in range(hit + 1, 60) if packets_[place][0] % GOP == 0), 60)
+    lost = {number for number, _, _ in packets_[hit:group_ends]}
+    with open_video(path) as video:
+        fine = [number for number in range(60) if number not in lost]
+        for frame, number in zip(video.decode(fine), fine, strict=True):
+            assert np.array_equal(frame.permute(1, 2, 0).numpy(), whole[number])
+        assert video.report.missing == []
+        with pytest.raises(DecodeError, match=f"frames {victim} of 60 cannot be decoded exactly .* copy it again"):
+            video.decode([victim, *fine])
+        assert video.report.missing == [victim]
+        assert video.report.errors >= 1
+        with pytest.raises(DecodeError):
+            video.decode(range(60))
+        assert victim in video.report.missing
+        assert set(video.report.missing) <= lost
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bytes_never_change_a_frame_silently(seed, tmp_path):
+    """Whatever is returned equals the whole file's frame. (H.264 notices nearly all damage; codecs need not.)"""
+    path = write_long(tmp_path / "video.mp4")
+    whole = list(decode_everything(path).values())
+    places = layout(path)
+    content, draw = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    for _ in range(20):
+        _, position, size = places[draw.integers(len(places))]
+        content[position + int(draw.integers(size))] ^= int(draw.integers(1, 256))
+    returned = 0
+    with open_video(bytes(content)) as video:
+        for number in range(video.num_frames):
+            try:
+                frame = video.decode([number])[0]
+            except DecodeError:
+                assert number in video.report.missing
+                continue
+            returned += 1
+            assert np.array_equal(frame.permute(1, 2, 0).numpy(), whole[number]), number
+    assert returned < 60, "the damage hit something"
+
+
+@pytest.mark.parametrize("part", [0.6, 0.9])
+def test_a_cut_off_video_is_no_short_video(part, access, tmp_path):
+    """An MP4 whose table comes first still says what it held: sampling from the rest would show another clip."""
+    path = write_long(tmp_path / "video.mp4", container_options={"movflags": "faststart"})
+    whole = list(decode_everything(path).values())
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    with open_video(path) as video:
+        assert video.num_frames == 60
+        assert video.fps == 25
+        lost = video.report.missing
+        assert lost[-1] == 59
+        assert video.timestamps == [Fraction(number, 25) for number in range(60)]
+        assert video.report.errors >= 1
+        frames = video.decode(range(lost[0] - GOP))
+        assert all(np.array_equal(f.permute(1, 2, 0).numpy(), whole[n]) for n, f in enumerate(frames))
+        with pytest.raises(DecodeError, match=r"frames 59 of 60 cannot be decoded exactly"):
+            video.decode([3, 59])
+
+
+@pytest.mark.parametrize("name", ["video.mkv", "video.avi", "video.ts"])
+def test_cut_off_streams_give_what_they_hold(name, access, tmp_path):
+    """These formats do not say how long they are; the frames that are there are exact."""
+    path = write_long(tmp_path / name, container="mpegts" if name.endswith("ts") else None)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
+    with open_video(path) as video:
+        assert 20 < video.num_frames < 60
+        wanted = list(range(video.num_frames - GOP))
+        assert numbers_in(video.decode(wanted)) == wanted
+
+
+def test_a_keyframe_that_is_none_is_not_started_from(access, tmp_path, monkeypatch):
+    """Muxers mark frames as keyframes that are none. What cannot be decoded from there is decoded from the beginning."""
+    path = write_video(tmp_path / "video.mp4", 40)
+    append = packets.PacketTable.append
+
+    def claim(self, packet):
+        append(self, packet)
+        if len(self) in (10, 20, 30) and len(self) - 1 not in self.keyframes:
+            self.keyframes.append(len(self) - 1)
+
+    monkeypatch.setattr(packets.PacketTable, "append", claim)
+    whole = list(decode_everything(path).values())
+    with open_video(path) as video:
+        assert len(video._index.packets.keyframes) > 3
+        for number in (35, 12, 25, 39):
+            assert np.array_equal(video.decode([number])[0].permute(1, 2, 0).numpy(), whole[number])
+
+
+def test_damage_to_what_nobody_asked_for_goes_unnoticed(tmp_path):
+    path = write_long(tmp_path / "video.mp4")
+    places = layout(path)
+    destroy(path, *places[40][1:])
+    with open_video(path) as video:
+        video.decode([0, 5])
+        assert video.report.errors == 0
