@@ -1,0 +1,126 @@
+"""The laws that every named network keeps."""
+
+import pytest
+import torch
+
+import kinema
+from kinema.models import MODELS
+from kinema.testing import (
+    assert_causal,
+    assert_close_in_bfloat16,
+    assert_deterministic,
+    assert_exports,
+    assert_gradients_reach_every_parameter,
+    assert_order_ignored,
+    assert_order_matters,
+)
+
+FRAME_WISE = [name for name in MODELS if name.startswith("tsn_")]
+TEMPORAL = [name for name in MODELS if name not in FRAME_WISE]
+CAUSAL = [name for name in TEMPORAL if name.startswith("tsm_")]
+VARIANTS = [
+    ("tsm_nano", {"placement": "in_place"}),
+    ("tsm_nano", {"non_local": "embedded_gaussian"}),
+    ("tsm_nano", {"temporal_pool": True}),
+    ("tsm_nano", {"temporal_pool": True, "non_local": "dot_product", "placement": "in_place"}),
+    ("tsm_nano", {"causal": True}),
+    ("tsm_nano", {"num_classes": (3, 4)}),
+    ("tsn_nano", {"non_local": "gaussian"}),
+]
+
+
+def of(names):
+    """The deepest networks run the code of their shallower ones for longer."""
+    return [pytest.param(name, marks=pytest.mark.slow if name.endswith("_r101") else []) for name in names]
+
+
+ALL = [pytest.param(*param.values, {}, marks=param.marks) for param in of(MODELS)] + VARIANTS
+
+
+def ids(value):
+    return value if isinstance(value, str) else " ".join(f"{key}={value[key]}" for key in value) or "as named"
+
+
+def build(name, **options):
+    """Classes few and weights in the classifier large enough to be seen through it."""
+    torch.manual_seed(0)
+    model = kinema.create_model(name, **{"num_classes": 5, **options}).eval()
+    for parameter in model.head.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture
+def clip():
+    """Small, as the laws hold at any size: the last maps of a deep network are one or two pixels wide."""
+    return torch.randn(2, 3, 4, 64, 64)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
+@pytest.mark.parametrize("num_frames", [1, 5])
+def test_a_clip_of_any_length_is_taken(name, options, num_frames):
+    logits = build(name, **options)(torch.randn(2, 3, num_frames, 64, 64))
+    sizes = [tuple(head.shape) for head in (logits if isinstance(logits, tuple) else (logits,))]
+    assert sizes == [(2, 3), (2, 4)] if "num_classes" in options else sizes == [(2, 5)]
+
+
+@pytest.mark.parametrize("name", of(TEMPORAL))
+def test_frame_order_matters(name, clip):
+    assert_order_matters(build(name), clip)
+
+
+@pytest.mark.parametrize("placement", ["residual", "in_place"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_frame_order_matters_wherever_the_shift_stands(placement, causal, clip):
+    assert_order_matters(build("tsm_nano", placement=placement, causal=causal), clip)
+
+
+@pytest.mark.parametrize("name", of(FRAME_WISE))
+def test_frame_order_does_not_matter_without_an_operator(name, clip):
+    assert_order_ignored(build(name), clip)
+
+
+def test_a_shift_of_nothing_is_a_frame_wise_network(clip):
+    assert_order_ignored(build("tsm_nano", shift_fraction=0), clip)
+
+
+class PerFrame(torch.nn.Module):
+    """Scores of every frame, as (B, K, T, 1, 1), so that causality can be asked of them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, clip):
+        return self.model(clip).transpose(1, 2)[..., None, None]
+
+
+@pytest.mark.parametrize("placement", ["residual", "in_place"])
+@pytest.mark.parametrize("name", of(CAUSAL))
+def test_a_causal_network_ignores_the_future(name, placement, clip):
+    assert_causal(PerFrame(build(name, causal=True, placement=placement, consensus="identity")), clip)
+
+
+def test_a_two_way_network_does_not(clip):
+    with pytest.raises(AssertionError):
+        assert_causal(PerFrame(build("tsm_nano", consensus="identity")), clip)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
+def test_gradients_reach_every_parameter(name, options, clip):
+    assert_gradients_reach_every_parameter(build(name, **options), clip)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
+def test_evaluation_is_deterministic(name, options, clip):
+    assert_deterministic(build(name, **options), clip)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
+def test_bfloat16_stays_near(name, options, clip):
+    assert_close_in_bfloat16(build(name, **options), clip, tolerance=0.1)
+
+
+@pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
+def test_exports(name, options, clip):
+    assert_exports(build(name, **options), clip[:1])
