@@ -43,9 +43,10 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
     if theirs.num_classes != ours.num_classes:
+        sizes = theirs.num_classes if len(theirs.num_classes) > 1 else sum(theirs.num_classes)
         raise ValueError(
-            f"{_describe(translation, theirs)}; the model is {ours}. Build it with "
-            f"num_classes={theirs.num_classes}, or keep its own classifier with kinema.init_from"
+            f"{_describe(translation, theirs)}; the model is {ours}. Build it with num_classes={sizes}, "
+            "or keep its own classifier with kinema.init_from"
         )
     _refuse_other_operators(translation, theirs, ours)
 
