@@ -1,6 +1,7 @@
 """Manifests: what they say, and every way they can be wrong."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +113,11 @@ def test_resolve_follows_dots_inside_the_root(tmp_path):
     assert resolve(VideoRecord("a/../b.mp4", 0), tmp_path) == tmp_path / "b.mp4"
     with pytest.raises(ManifestError, match="leaves the data root"):
         resolve(VideoRecord("a/../../b.mp4", 0), tmp_path)
+
+
+def test_resolve_of_a_root_that_is_itself_written_with_dots(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert resolve(VideoRecord("a.mp4", 0), Path("../data")) == tmp_path / "data" / "a.mp4"
+    with pytest.raises(ManifestError, match="leaves the data root"):
+        resolve(VideoRecord("../work/a.mp4", 0), Path("../data"))

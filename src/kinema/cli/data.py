@@ -1,12 +1,16 @@
 """`kinema data motion | check`: make the built-in data set; look for videos that cannot be read."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from kinema.data.inspection import VideoFacts
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -20,7 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     motion.add_argument("--seed", type=int, default=0)
     motion.add_argument("--preview", type=Path, metavar="PNG", help="also draw eight frames of each class")
     check = commands.add_parser("check", help="decode every video and say which are damaged")
-    check.add_argument("source", type=Path, help="a video, a folder of videos, a manifest, or a folder of the motion set")
+    check.add_argument(
+        "source", type=Path, help="a video, a folder of videos, a manifest, or a folder of the motion set"
+    )
     check.add_argument("--root", type=Path, help="data root of a manifest; its folder when not given")
     check.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
     check.add_argument("--csv", type=Path, help="also write what was found to this file")
@@ -47,3 +53,54 @@ def _motion(options: argparse.Namespace) -> int:
         preview(folder, options.preview)
     print(folder)
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from kinema.data.inspection import inspect_videos
+    from kinema.data.manifest import VIDEO_SUFFIXES, ManifestError, read_manifest, resolve
+
+    source: Path = options.source
+    try:
+        if source.is_file() and source.suffix == ".csv":
+            root = options.root or source.parent
+            manifest = read_manifest(source.absolute(), root=root)
+            paths = list(dict.fromkeys(resolve(record, root) for record in manifest.records))
+            print(f"{source}: {len(manifest)} samples of {len(manifest.class_names)} classes in {len(paths)} files")
+        elif source.is_dir():
+            paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        else:
+            paths = [source]
+    except ManifestError as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    if not paths:
+        print(f"kinema: no video below {source}; files ending in {sorted(VIDEO_SUFFIXES)} count", file=sys.stderr)
+        return 1
+    found = inspect_videos(paths, num_workers=options.workers)
+    if options.csv:
+        _write(options.csv, found)
+    problems = [facts for facts in found if facts.status != "ok"]
+    if source.is_dir() and (source / "manifest.json").is_file():
+        from kinema.data.motion import verify_motion
+
+        for problem in verify_motion(source):
+            print(problem)
+            problems.append(problem)
+    for facts in (facts for facts in found if facts.status != "ok"):
+        print(f"{facts.path}: {facts.status}: {facts.reason}")
+    frames, seconds = sum(facts.num_frames for facts in found), float(sum(facts.duration for facts in found))
+    counts = ", ".join(
+        f"{sum(facts.status == status for facts in found)} {status}" for status in ("ok", "damaged", "undecodable")
+    )
+    print(f"{len(found)} videos: {counts}; {frames} frames, {seconds / 60:.1f} minutes")
+    return 1 if problems else 0
+
+
+def _write(path: Path, found: Sequence["VideoFacts"]) -> None:
+    names = [field.name for field in fields(found[0])]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for facts in found:
+            values = {name: getattr(facts, name) for name in names}
+            writer.writerow([float(value) if isinstance(value, Fraction) else value for value in values.values()])

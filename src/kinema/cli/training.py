@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import yaml
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -26,6 +26,7 @@ from kinema.data.datamodule import VideoDataModule
 from kinema.training import VideoClassifier
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
+from kinema.training.memory import keep_freed_memory
 from kinema.training.record import RunFolder, checkpoint_of
 
 
@@ -134,7 +135,7 @@ class TrainingCLI(LightningCLI):
         self.model.init_weights = Path(options["init_from"]) if options.get("init_from") else None
         if options.get("init_from") and options.get("ckpt_path"):
             raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
-        given = self._get(self.config_init, "trainer", default={})
+        given = self._get(self.config_init, "trainer", default={})  # pyrefly: ignore[bad-argument-type]
         loggers: list[Any] = [JsonLinesLogger(folder.history)]
         extra = given.get("logger")
         loggers += extra if isinstance(extra, list) else [extra] if extra not in (None, True, False) else []
@@ -142,7 +143,7 @@ class TrainingCLI(LightningCLI):
             folder.path, mode=run.wandb, project=run.project, name=run.name, group=run.group, config=config
         )
         loggers += [wandb] if wandb is not None else []
-        callbacks = [
+        callbacks: list[Callback] = [
             RandomState(),
             RecordEvaluation(folder),
             DecodeGuard(folder),
@@ -178,6 +179,7 @@ class TrainingCLI(LightningCLI):
 def run(arguments: Sequence[str]) -> int:
     """Run fit, validate or test; the last line printed is the run folder."""
     _quieten()
+    keep_freed_memory()
     cli: TrainingCLI | None = None
     status = 0
     try:

@@ -166,8 +166,8 @@ class ClipDataset(Dataset):
 
     def _train_sample(self, cut: TrainClips, index: int, rng: random.Random) -> ClipBatch:
         failures: list[tuple[str, str]] = []
+        record = self.manifest.records[index]
         for _ in range(SUBSTITUTION_TRIES):
-            record = self.manifest.records[index]
             try:
                 view, label = cut(resolve(record, self.root), record, rng)
                 return _batch_of([view], label, index, record.path, decoded=True, failures=failures)
@@ -176,6 +176,7 @@ class ClipDataset(Dataset):
                     raise
                 failures.append((record.path, str(error)))
                 index = rng.choice(self._of_class[record.label])
+                record = self.manifest.records[index]
         raise DecodeError(
             f"{SUBSTITUTION_TRIES} videos of the class '{self.manifest.class_names[record.label]}' in turn could not be "
             f"decoded, the last because: {failures[-1][1]}. Check them with 'kinema data check'"
@@ -204,7 +205,7 @@ def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
         raise ValueError(f"clips of different shapes (C, T, H, W) in one batch: {sorted(shapes)}")
 
     def join(key: str) -> Tensor:
-        return torch.cat([sample[key] for sample in samples])
+        return torch.cat([sample[key] for sample in samples])  # pyrefly: ignore[bad-typed-dict-key]
 
     return ClipBatch(
         clip=join("clip"),

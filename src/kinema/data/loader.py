@@ -94,7 +94,7 @@ class ResumableLoader(DataLoader):
         self._handed_out = 0
         self._epoch = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyrefly: ignore[bad-override]
         self._handed_out, self._epoch = self.batches.start, self.batches.epoch
         iterator = super().__iter__()
         # Only now: with workers, DataLoader iterates the batch sampler twice before the first batch.

@@ -6,6 +6,7 @@ metadata, paths relative to a data root), and a folder that holds one folder of 
 
 import csv
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -121,15 +122,10 @@ def resolve(record: VideoRecord, root: Path) -> Path:
     Raises:
         ManifestError: If the path leaves `root`, also by way of `..`. Links inside the root may point elsewhere.
     """
-    joined = root.absolute() / record.path
-    parts: list[str] = []
-    for part in joined.parts:
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    inside = Path(*parts)
-    if not inside.is_relative_to(Path(root).absolute()):
+    # Not Path.resolve: links are followed there, and a link inside the root may lead where its owner likes.
+    root = Path(os.path.abspath(root))  # noqa: PTH100
+    inside = Path(os.path.normpath(root / record.path))
+    if not inside.is_relative_to(root):
         raise ManifestError(
             f"the path '{record.path}' leaves the data root {root}; write paths relative to the root, "
             "or choose a root that holds them all"

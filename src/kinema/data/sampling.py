@@ -27,7 +27,10 @@ class Clip:
 class FrameScheme(Protocol):
     """How a window of frames becomes T indices."""
 
-    num_frames: int
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        ...
 
     def window_frames(self, video_frames: int) -> int:
         """Length of the window the clip sampler should place, in frames."""
@@ -58,7 +61,9 @@ class Segments:
     code repeats frame 0 alone.
     """
 
-    num_frames: int
+    @property
+    def num_frames(self) -> int:
+        """T."""
 
     def window_frames(self, video_frames: int) -> int:
         return video_frames
@@ -156,7 +161,8 @@ def draw_clips(
         # the same places as TSM's ten evenly spaced windows in testing.
         offset = min(int(info.clip_start_sec * fps), max(count - 1, 0))
         local = scheme.indices(offset, window, count, phase, rng)
-        clips.append(Clip([first + index for index in local], info.clip_start_sec, info.clip_end_sec, info.clip_index))
+        start_sec, end_sec = Fraction(info.clip_start_sec), Fraction(info.clip_end_sec)
+        clips.append(Clip([first + index for index in local], start_sec, end_sec, info.clip_index))
     return clips
 
 

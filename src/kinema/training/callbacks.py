@@ -148,6 +148,7 @@ class RecordEvaluation(Callback):
         self._record(trainer, module, "test")
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, VideoClassifier)
         if "val" in module.evaluated:
             self._write_metrics(trainer, module, "val")
 
@@ -167,7 +168,8 @@ class RecordEvaluation(Callback):
         assert isinstance(module, VideoClassifier)
         if not trainer.is_global_zero:
             return
-        checkpoints = next((callback for callback in trainer.callbacks if isinstance(callback, Checkpoints)), None)
+        callbacks: list[Callback] = trainer.callbacks  # pyrefly: ignore[missing-attribute]
+        checkpoints = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
         fitting = trainer.state.fn == "fit"
         facts: dict[str, Any] = {"stage": str(trainer.state.fn), "part": part}
         if fitting:

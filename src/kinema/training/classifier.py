@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -115,14 +116,14 @@ class VideoClassifier(LightningModule):
         size = len(batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
         self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        self.log("lr", self.optimizers().param_groups[0]["lr"], batch_size=size)
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        self._views = ViewScores(len(self.trainer.val_dataloaders.dataset), average=self.average)
+        self._collect(self.trainer.val_dataloaders)
 
     def on_test_epoch_start(self) -> None:
-        self._views = ViewScores(len(self.trainer.test_dataloaders.dataset), average=self.average)
+        self._collect(self.trainer.test_dataloaders)
 
     def validation_step(self, batch: ClipBatch, batch_index: int) -> None:
         self._evaluate(batch)
@@ -136,8 +137,8 @@ class VideoClassifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         self._finish("test", whole=self.trainer.limit_test_batches == 1.0)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = build_optimizer(self.network, self.network.head, self.optimizer)
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.network, self.network.get_submodule("head"), self.optimizer)
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
         per_epoch = total / epochs
@@ -177,7 +178,7 @@ class VideoClassifier(LightningModule):
     def _frozen_norms(self) -> list[nn.Module]:
         if self.freeze_norm == "none" or not hasattr(self, "network"):
             return []
-        norms = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
+        norms: list[nn.Module] = [module for module in self.network.modules() if isinstance(module, _BatchNorm)]
         return norms[1:] if self.freeze_norm == "all_but_first" else norms
 
     def _agree_with(self, names: list[str]) -> None:
@@ -197,6 +198,9 @@ class VideoClassifier(LightningModule):
             )
         # In place: wrapping the network would rename every key of the checkpoint.
         self.network.compile()
+
+    def _collect(self, loader: Any) -> None:
+        self._views = ViewScores(len(loader.dataset), average=self.average)
 
     def _evaluate(self, batch: ClipBatch) -> None:
         assert self._views is not None

@@ -67,7 +67,7 @@ def wandb_logger(
         # Offline there is nothing to tell: the run folder is printed anyway.
         settings=wandb.Settings(silent=mode == "offline"),
     )
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # pyrefly: ignore[missing-attribute]
         logger.experiment.config.update(config)
     return logger
 

@@ -1,0 +1,59 @@
+"""`kinema profile MODEL`: parameters and multiply-adds, stage by stage."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import yaml
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kinema profile", description=__doc__)
+    parser.add_argument("model", help="a name that 'kinema models' lists")
+    parser.add_argument("--num-classes", type=int, default=400)
+    parser.add_argument("--num-frames", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments[1:])
+
+    import torch
+
+    from kinema import create_model, profile
+
+    try:
+        with torch.device("meta"):
+            network = create_model(
+                options.model, options.num_classes, options.num_frames, **network_options(options.option)
+            )
+        cost = profile(network, (options.batch_size, 3, options.num_frames, options.size, options.size))
+    except (ValueError, TypeError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    if options.json:
+        print(json.dumps({"model": options.model, **asdict(cost)}))
+        return 0
+    print(cost)
+    print(
+        f"\n{options.model}: {cost.params / 1e6:.2f} M parameters, {cost.macs / 1e9:.2f} GMACs for a clip "
+        f"{' x '.join(map(str, cost.clip_shape))} (B, C, T, H, W); a multiply-add counts once"
+    )
+    return 0
+
+
+def network_options(pairs: Sequence[str]) -> dict[str, object]:
+    """Read NAME=VALUE, the values as YAML.
+
+    Raises:
+        ValueError: If a pair has no equals sign.
+    """
+    read: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"an option reads NAME=VALUE, such as shift_fraction=0.5; got '{pair}'")
+        read[name] = yaml.safe_load(value)
+    return read

@@ -1,0 +1,1 @@
+"""Many runs: collected into tables with statistics."""

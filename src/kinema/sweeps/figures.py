@@ -1,0 +1,79 @@
+"""Pictures of collected runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from kinema.sweeps.collect import RunRow
+
+
+def validation_curve(run: Path) -> list[tuple[int, float]]:
+    """Validation top-1 after each epoch, from a run's `history.jsonl`."""
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(line["epoch"] + 1, line["val/top1"]) for line in lines if "val/top1" in line]
+
+
+def draw_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]],
+    *,
+    ceiling: float | None = None,
+    title: str = "",
+) -> None:
+    """Draw validation accuracy over epochs, one colour a variant, one line a seed.
+
+    Args:
+        path: Picture to write.
+        curves: For each variant the curves of its runs.
+        ceiling: Accuracy that a network without knowledge of order cannot pass, drawn as a dashed line.
+        title: Above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, (variant, runs) in enumerate(curves.items()):
+        for index, curve in enumerate(runs):
+            axes.plot(
+                [epoch for epoch, _ in curve],
+                [100 * top1 for _, top1 in curve],
+                color=f"C{place}",
+                marker="o",
+                markersize=3,
+                label=variant if index == 0 else None,
+            )
+    if ceiling is not None:
+        axes.axhline(100 * ceiling, color="0.5", linestyle="--", linewidth=1)
+        axes.annotate(
+            f"no network that ignores the order of frames can pass {ceiling:.0%}",
+            (1, 100 * ceiling + 1.5),
+            color="0.4",
+            fontsize=8,
+        )
+    axes.set(xlabel="epoch", ylabel="top-1 on validation videos, %", ylim=(0, 101), title=title)
+    axes.legend(loc="center right")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "") -> None:
+    """Draw the mean top-1 of each variant, every seed as a dot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    figure = Figure(figsize=(1.6 + 1.2 * len(variants), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, variant in enumerate(variants):
+        values = [100 * row.top1 for row in rows if row.variant == variant]
+        axes.bar(place, fmean(values), color=f"C{place}", alpha=0.6, width=0.6)
+        axes.scatter([place] * len(values), values, color="black", s=14, zorder=3)
+        axes.annotate(f"{fmean(values):.1f}", (place, 2), ha="center")
+    axes.set_xticks(range(len(variants)), variants)
+    axes.set(ylabel="top-1 on validation videos, %", ylim=(0, 100), title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,56 @@
+"""`kinema data motion | check` and `kinema profile`."""
+
+import csv
+import json
+
+from kinema.cli import main
+
+
+def test_motion_is_made_checked_and_found_damaged(tmp_path, capsys):
+    root = tmp_path / "motion"
+    assert main(["data", "motion", "--root", str(root), "--num-train", "12", "--num-val", "24"]) == 0
+    folder = capsys.readouterr().out.splitlines()[-1]
+    assert main(["data", "check", folder, "--csv", str(tmp_path / "found.csv")]) == 0
+    assert "36 videos: 36 ok, 0 damaged, 0 undecodable" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
+    assert len(rows) == 36 and {row["status"] for row in rows} == {"ok"} and {row["codec"] for row in rows} == {"h264"}
+
+    broken = rows[0]["path"]
+    with open(broken, "wb") as file:  # noqa: PTH123
+        file.write(b"nothing")
+    assert main(["data", "check", folder]) == 1
+    out = capsys.readouterr().out
+    assert broken in out and "1 undecodable" in out
+
+
+def test_a_manifest_is_checked_below_its_root(tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("path,label\nmissing.mp4,walk\n")
+    assert main(["data", "check", str(tmp_path / "list.csv")]) == 1
+    out = capsys.readouterr().out
+    assert "1 samples of 1 classes in 1 files" in out and "missing.mp4: undecodable" in out
+    (tmp_path / "list.csv").write_text("path,label\n../up.mp4,walk\n")
+    assert main(["data", "check", str(tmp_path / "list.csv")]) == 1
+    assert "leaves the data root" in capsys.readouterr().err
+
+
+def test_nothing_to_check_and_an_impossible_set(tmp_path, capsys):
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "no video below" in capsys.readouterr().err
+    assert main(["data", "motion", "--root", str(tmp_path), "--num-val", "3"]) == 1
+    assert "3" in capsys.readouterr().err
+
+
+def test_profile_prints_the_table_and_json(capsys):
+    assert main(["profile", "tsm_r50"]) == 0
+    out = capsys.readouterr().out
+    assert "24.33 M parameters, 32.70 GMACs" in out and "layer3" in out
+    arguments = ["profile", "tsn_nano", "--num-classes", "12", "--size", "64", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["clip_shape"] == [1, 3, 8, 64, 64]
+
+
+def test_profile_refuses_what_there_is_not(capsys):
+    assert main(["profile", "tsm_r5"]) == 1
+    assert "tsm_r50" in capsys.readouterr().err
+    assert main(["profile", "tsm_r50", "--option", "shift_fraction"]) == 1
+    assert "NAME=VALUE" in capsys.readouterr().err

@@ -1,0 +1,65 @@
+"""Statistics over runs, against numbers worked out by hand."""
+
+import json
+
+import pytest
+
+from kinema.sweeps.collect import markdown_table, paired_difference, read_results, read_runs, write_results
+from kinema.sweeps.figures import draw_bars, draw_curves, validation_curve
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for variant, tops in {"tsn": (0.60, 0.64, 0.62), "tsm": (0.70, 0.72, 0.77)}.items():
+        for seed, top1 in enumerate(tops):
+            folder = tmp_path / variant / f"seed{seed}"
+            folder.mkdir(parents=True)
+            metrics = {"top1": top1, "top5": 0.9, "videos": 50, "undecodable": 0, "epochs": 3, "seconds": 10.0}
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+            facts = {"seed": seed, "commit": "abc", "uncommitted_changes": False, "device": "cpu", "cpu_threads": 2}
+            (folder / "environment.json").write_text(json.dumps(facts))
+            lines = [{"epoch": e, "val/top1": top1 * (e + 1) / 3} for e in range(3)] + [{"train/loss": 1.0}]
+            (folder / "history.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    (tmp_path / "tsm" / "unfinished").mkdir()
+    return tmp_path
+
+
+def test_the_paired_interval(runs):
+    # Differences 0.10, 0.08, 0.15: mean 0.11, s = 0.036056, t(0.975, 2) = 4.302653, half width 0.089566.
+    difference = paired_difference(read_runs([runs]), "tsm", "tsn")
+    assert difference.mean == pytest.approx(0.11)
+    assert (difference.low, difference.high) == pytest.approx((0.11 - 0.089566, 0.11 + 0.089566), abs=1e-6)
+    assert difference.pairs == 3
+
+
+def test_the_table(runs):
+    table = markdown_table(read_runs([runs]), baseline="tsn").splitlines()
+    assert table[2] == "| tsm | 73.0 ± 3.6 | 90.0 ± 0.0 | 0 1 2 | 50 | 10 | +11.0 [+2.0, +20.0] |"
+    assert table[3].startswith("| tsn | 62.0 ± 2.0 |")
+
+
+def test_results_survive_the_file(runs, tmp_path):
+    rows = read_runs([runs])
+    write_results(tmp_path / "results.csv", rows)
+    assert read_results(tmp_path / "results.csv") == rows
+
+
+def test_one_seed_gives_no_interval_and_a_seed_twice_is_an_error(runs):
+    rows = read_runs([runs])
+    with pytest.raises(ValueError, match=r"share the seeds \[0\]; an interval needs at least two"):
+        paired_difference([row for row in rows if row.seed == 0], "tsm", "tsn")
+    with pytest.raises(ValueError, match="seed 0 of tsm was run twice"):
+        paired_difference([*rows, rows[0]], "tsm", "tsn")
+
+
+def test_no_run_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        read_runs([tmp_path])
+
+
+def test_pictures(runs, tmp_path):
+    curve = validation_curve(runs / "tsm" / "seed0")
+    assert [epoch for epoch, _ in curve] == [1, 2, 3] and curve[-1][1] == pytest.approx(0.7)
+    draw_curves(tmp_path / "curves.png", {"tsm": [curve]}, ceiling=0.5)
+    draw_bars(tmp_path / "bars.png", read_runs([runs]))
+    assert (tmp_path / "curves.png").stat().st_size > 5000 < (tmp_path / "bars.png").stat().st_size
