@@ -61,9 +61,7 @@ class Segments:
     code repeats frame 0 alone.
     """
 
-    @property
-    def num_frames(self) -> int:
-        """T."""
+    num_frames: int
 
     def window_frames(self, video_frames: int) -> int:
         return video_frames
