@@ -113,4 +113,6 @@ def write_sound(path: Path, container: str | None = None) -> Path:
 def decode_everything(path: Path) -> dict[int | None, np.ndarray]:
     """Decode a whole video the plain way, by display time in ticks: what readers must agree with to the bit."""
     with av.open(str(path)) as container:
-        return {frame.pts: frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)}
+        return {
+            frame.pts: frame.to_ndarray(format="rgb24", interpolation="BICUBIC") for frame in container.decode(video=0)
+        }

@@ -5,6 +5,7 @@ orders, so a frame number becomes a timestamp to look for and a packet to start 
 duration) are not trusted: they are wrong or absent in variable-rate, streamed and trimmed files.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -70,22 +71,28 @@ class FrameIndex:
 
     def drop(self, frames: Sequence[int]) -> None:
         """Take frames out that nobody can decode; the following ones move up."""
-        self.pts, self.packet, self.start = (
-            np.delete(column, frames) for column in (self.pts, self.packet, self.start)
-        )
+        self.pts = np.delete(self.pts, frames)
+        self.packet = np.delete(self.packet, frames)
+        self.start = np.delete(self.start, frames)
 
-    def run_from_beginning(self, frames: Sequence[int]) -> list[Run]:
-        """Plan to decode all frames from the first packet on."""
-        return [Run(0, max(int(self.packet[frame]) for frame in frames), list(frames))] if frames else []
+    def starts(self, frames: Sequence[int], keyframes_back: int | None = 0) -> list[int]:
+        """Find the packets from which to decode frames: their keyframes, or ones before; None for the first packet."""
+        if keyframes_back is None:
+            return [0] * len(frames)
+        keys = self.packets.keyframes
+        starts = (int(self.start[frame]) for frame in frames)
+        if not keyframes_back:
+            return list(starts)
+        return [keys[place] if (place := bisect_left(keys, start) - keyframes_back) >= 0 else 0 for start in starts]
 
-    def runs(self, frames: Sequence[int]) -> list[Run]:
+    def runs(self, frames: Sequence[int], keyframes_back: int | None = 0) -> list[Run]:
         """Group wanted frames (ascending) into the fewest packets to decode.
 
         A run goes on while the keyframe of the next wanted frame was passed already; otherwise seeking is cheaper.
         """
         runs: list[Run] = []
-        for frame in frames:
-            first, last = int(self.start[frame]), int(self.packet[frame])
+        for frame, first in zip(frames, self.starts(frames, keyframes_back), strict=True):
+            last = int(self.packet[frame])
             if runs and first <= runs[-1].last + 1:
                 run = runs[-1]
                 run.frames.append(frame)

@@ -25,23 +25,23 @@ class VideoReader(ABC):
 
     name: str
     report: DecodeReport
-    _index: FrameIndex
+    index: FrameIndex
 
     @property
     def num_frames(self) -> int:
         """Frames a viewer would see; a cut-off file's lost ones are counted too, and listed in `report.missing`."""
-        return len(self._index.pts)
+        return len(self.index.pts)
 
     @property
     def timestamps(self) -> list[Fraction]:
         """Display time of every frame in seconds, the first at 0."""
-        first, tick = int(self._index.pts[0]), self._index.time_base
-        return [(int(pts) - first) * tick for pts in self._index.pts]
+        first, tick = int(self.index.pts[0]), self.index.time_base
+        return [(int(pts) - first) * tick for pts in self.index.pts]
 
     @property
     def duration(self) -> Fraction:
         """Seconds from the first frame to the end of the last one."""
-        return (int(self._index.pts[-1]) - int(self._index.pts[0]) + self._index.last_duration) * self._index.time_base
+        return (int(self.index.pts[-1]) - int(self.index.pts[0]) + self.index.last_duration) * self.index.time_base
 
     @property
     def fps(self) -> Fraction:

@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from kinema.data.decoding.containers import MAX_PIXELS, open_container
 
 NO_TIME = -(1 << 63)  # stands for an unknown time, as in FFmpeg
+_NEAR = 16  # packets ahead to which reading on is quicker than seeking
 KEEP_BYTES = 32 << 20  # packets of files up to this size are read once
 
 # Where damage is noticed, decoding fails; left alone, FFmpeg would invent the missing part of the picture.
@@ -148,7 +149,8 @@ class PacketCursor:
         """
         if self._kept is not None:
             return iter(self._kept[first:])
-        if first != self._position and not (first > 0 and self._seek(first, table)):
+        near = self._position is not None and 0 <= first - self._position < _NEAR
+        if not near and not (first > 0 and self._seek(first, table)):
             self.open()
         return self._read_on(first, table)
 
@@ -156,7 +158,7 @@ class PacketCursor:
         position = self._position
         assert position is not None, "reading on needs a known position"
         while True:
-            self._position = None
+            self._position = None  # lost, should this generator be left or the packet be another one
             packet = self._next()
             if packet is None or not table.matches(position, packet):
                 return

@@ -10,23 +10,27 @@ its keyframe and decode forward to its last frame. Four things make this exact a
 * Frames that no other frame refers to (most B-frames) are skipped unless they are wanted, and the decoder is drained
   after the last wanted packet, so that reordering costs no further frame.
 
-Colour: swscale's default conversion to full-range 8-bit RGB, with the matrix and range that the stream names, and ITU-R
-BT.601, limited range, where it names none.
+Colour: to full-range 8-bit RGB by swscale, as FFmpeg's command line and torchcodec do it (chroma upsampled with their
+bicubic default where a size is odd), with the matrix and range that the stream names, and ITU-R BT.601, limited range,
+where it names none. Equal to both to the bit for 8-bit video, FFmpeg 8.1 against 5.1; deeper video differs by version.
+
+Damage is noticed when decoding trips over it, which in H.264 is nearly always, in codecs without redundancy (VP9) rarely:
+hashes are the remedy, see `kinema.data.inspection`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-import torch
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kinema.data.decoding.canvas import Canvas, Checklist
 from kinema.data.decoding.containers import describe, open_source
 from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, index_frames
 from kinema.data.decoding.index_cache import recall, remember
@@ -44,29 +48,6 @@ _SKIPS_UNREFERENCED = {"h264", "mpeg4", "mpeg2video"}
 _STORE_NO_DISPLAY_TIMES = {"avi", "asf"}
 # Containers of broadcasts, which are recorded from any moment on. In others, a beginning without keyframe is damage.
 _BEGIN_ANYWHERE = {"mpegts", "mpeg"}
-
-
-class Canvas:
-    """The result of one decode, filled frame by frame.
-
-    Args:
-        slots: For each wanted frame the places of the result that show it.
-        num_slots: Size of T.
-    """
-
-    def __init__(self, slots: dict[int, list[int]], num_slots: int) -> None:
-        self.slots = slots
-        self.num_slots = num_slots
-        self.pixels: Tensor | None = None
-        self.done: set[int] = set()
-
-    def draw(self, number: int, picture: NDArray[np.uint8]) -> None:
-        """Copy an (H, W, C) picture to every place where the frame is wanted."""
-        if self.pixels is None:
-            self.pixels = torch.empty((self.num_slots, *picture.shape), dtype=torch.uint8)
-            self._array = self.pixels.numpy()
-        for slot in self.slots[number]:
-            self._array[slot] = picture
 
 
 class PyAVReader(VideoReader):
@@ -87,14 +68,14 @@ class PyAVReader(VideoReader):
         try:
             self._cursor = PacketCursor(self._file, self.name)
             known = recall(key)
-            self._index = known or self._read_index()
+            self.index = known or self._read_index()
             if known is None:
-                remember(key, self._index)
+                remember(key, self.index)
         except BaseException:
             self.close()
             raise
-        cut_off = np.flatnonzero(self._index.packet == NOT_STORED)
-        self.report = DecodeReport(self._index.packets.errors, cut_off.tolist())
+        cut_off = np.flatnonzero(self.index.packet == NOT_STORED)
+        self.report = DecodeReport(self.index.packets.errors, cut_off.tolist())
 
     @property
     def codec(self) -> str:
@@ -105,6 +86,16 @@ class PyAVReader(VideoReader):
     def demuxer(self) -> str:
         """FFmpeg's name of the container."""
         return self._cursor.container.format.name.partition(",")[0]
+
+    @property
+    def header_duration(self) -> Fraction | None:
+        """Seconds of video that the container announces; None if it does not, or only for several streams together."""
+        stream, container = self._cursor.stream, self._cursor.container
+        if stream.duration is not None and stream.time_base is not None:
+            return stream.duration * stream.time_base
+        if container.duration is not None and len(container.streams) == 1:
+            return Fraction(container.duration, av.time_base)
+        return None
 
     @property
     def width(self) -> int:
@@ -133,8 +124,8 @@ class PyAVReader(VideoReader):
         )
         leading = index.leading()
         if leading:
-            self._index, canvas = index, Canvas({number: [0] for number in leading}, 1)
-            self._decode_runs(leading, canvas, index.runs)
+            self.index, canvas = index, Checklist(leading)
+            self._decode_runs(leading, canvas)
             index.drop([number for number in leading if number not in canvas.done])
         if not len(index.pts):
             raise DecodeError(
@@ -144,70 +135,95 @@ class PyAVReader(VideoReader):
         return index
 
     def _picture(self) -> Picture:
-        if self._index.picture is None:
+        if self.index.picture is None:
             PyAVReader._decode(self, {0: [0]}, 1)
-        assert self._index.picture is not None, "decoding a frame sets it"
-        return self._index.picture
+        return self._known_picture
+
+    @property
+    def _known_picture(self) -> Picture:
+        assert self.index.picture is not None, "decoding a frame makes it known"
+        return self.index.picture
+
+    def find_missing(self) -> list[int]:
+        """Decode the whole video and keep nothing; name the frames that cannot be decoded exactly.
+
+        Raises:
+            DecodeError: If the pictures change size or are turned by an odd angle, so that no clip could be made of them.
+        """
+        checklist = Checklist(range(self.num_frames))
+        self._decode_into(checklist)
+        return self.report.missing
 
     def _decode(self, slots: dict[int, list[int]], num_slots: int) -> UInt8[Tensor, "T C H W"]:
         if self._file.closed:
             raise DecodeError(f"{self.name}: its reader was closed; open the video again")
-        index = self._index
-        canvas = Canvas(slots, num_slots)
-        wanted = [number for number in sorted(slots) if index.packet[number] != NOT_STORED]
-        damaged = self._decode_runs(wanted, canvas, index.runs)
-        again = [number for number in wanted if number not in canvas.done and index.start[number] > 0]
-        if again:
-            # A packet marked as a keyframe need not be a place to start from, so decode from the very beginning.
-            damaged |= self._decode_runs(again, canvas, index.run_from_beginning)
-        missing = sorted(set(slots) - canvas.done)
+        canvas = Canvas(slots, num_slots, self._to_rgb)
+        missing = self._decode_into(canvas)
         if missing:
-            self._damaged |= damaged
-            self.report.errors = index.packets.errors + len(self._damaged - index.packets.broken)
-            self.report.add_missing(missing)
             raise DecodeError(
                 f"{self.name}: frames {_shorten(missing)} of {self.num_frames} cannot be decoded exactly "
                 f"({len(missing)} of the {len(slots)} wanted, {self.report.errors} errors so far); the file is damaged or "
                 "cut off: copy it again from its source, or take it out of the data set"
             )
-        assert canvas.pixels is not None, "no frame is missing"
         return canvas.pixels.permute(0, 3, 1, 2)
 
-    def _decode_runs(self, wanted: list[int], canvas: Canvas, plan: Callable[[list[int]], list[Run]]) -> set[int]:
-        """Decode frames run by run, around damaged packets; return the numbers of those."""
-        index = self._index
+    def _decode_into(self, canvas: Checklist) -> list[int]:
+        """Decode what a canvas wants; report and return the frames that are missing from it."""
+        index = self.index
+        wanted = [number for number in sorted(canvas.wanted) if index.packet[number] != NOT_STORED]
         damaged: set[int] = set()
-        runs = plan(wanted)
+        # A packet marked as a keyframe need not be a place to start from: if decoding stumbles, start one keyframe
+        # earlier, and at last from the beginning.
+        for keyframes_back in (0, 1, None):
+            left = [number for number in wanted if number not in canvas.done]
+            if keyframes_back != 0:
+                left = [number for number in left if index.start[number] > 0]
+            damaged |= self._decode_runs(left, canvas, keyframes_back)
+        missing = sorted(canvas.wanted - canvas.done)
+        if missing:
+            self._damaged |= damaged
+            self.report.errors = index.packets.errors + len(self._damaged - index.packets.broken)
+            self.report.add_missing(missing)
+        return missing
+
+    def _decode_runs(self, wanted: list[int], canvas: Checklist, keyframes_back: int | None = 0) -> set[int]:
+        """Decode frames run by run, around damaged packets; return the numbers of those."""
+        index = self.index
+        damaged: set[int] = set()
+        runs = index.runs(wanted, keyframes_back)
         while runs:
-            run = runs.pop()
+            run = runs.pop(0)
             damage = self._decode_run(run, canvas)
             if damage is None:
                 continue
             damaged.add(damage)
             if not index.by_order:
-                # What was decoded before the damage, but had not left the decoder, and what begins after it.
+                # What was decoded before the damage but had not left the decoder, and what begins after it.
                 left = [number for number in run.frames if number not in canvas.done]
-                runs += plan([number for number in left if index.packet[number] < damage])
-                runs += index.runs([number for number in left if index.start[number] > damage])
+                starts = index.starts(left, keyframes_back)
+                earlier = [number for number in left if index.packet[number] < damage]
+                later = [number for number, start in zip(left, starts, strict=True) if start > damage]
+                runs[:0] = index.runs(earlier, keyframes_back) + index.runs(later, keyframes_back)
         return damaged
 
-    def _decode_run(self, run: Run, canvas: Canvas) -> int | None:
+    def _decode_run(self, run: Run, canvas: Checklist) -> int | None:
         """Decode the packets of a run and draw the frames that come out exact.
 
         Returns:
             The number of the first damaged packet. It ends the run, for what is decoded after it may refer to it.
         """
-        index = self._index
+        index = self.index
         frame_of_pts = {int(index.pts[number]): number for number in run.frames}
         drawn: set[int] = set()
         damage = None
         for order, output in enumerate(self._output(run)):
-            damage = output if isinstance(output, int) else self._packet_of(output) if output.is_corrupt else None
-            if damage is not None:
+            if isinstance(output, int) or output.is_corrupt:
+                damage = output if isinstance(output, int) else self._packet_of(output)
                 break
             number = order if index.by_order else frame_of_pts.get(NO_TIME if output.pts is None else output.pts)
-            if number in canvas.slots and number not in drawn:
-                canvas.draw(number, self._to_rgb(output))
+            if number in canvas.wanted and number not in drawn:
+                self._note_picture(output)
+                canvas.draw(number, output)
                 drawn.add(number)
             if index.by_order and len(drawn) == len(run.frames):
                 break
@@ -219,7 +235,7 @@ class PyAVReader(VideoReader):
 
         The number of a packet that cannot be read or decoded is yielded in its turn, and is the last.
         """
-        index, table = self._index, self._index.packets
+        index, table = self.index, self.index.packets
         packets = self._cursor.packets_from(run.first, table)
         context = self._cursor.stream.codec_context
         context.flush_buffers()
@@ -257,24 +273,28 @@ class PyAVReader(VideoReader):
 
     def _packet_of(self, frame: VideoFrame) -> int:
         """Number the packet of a decoded frame; 0 if that is unknown, so that no frame of the run passes for exact."""
-        times = self._index.packets.pts
-        return times.index(frame.pts) if frame.pts in times and not self._index.by_order else 0
+        times = self.index.packets.pts
+        return times.index(frame.pts) if frame.pts in times and not self.index.by_order else 0
 
-    def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Convert to RGB and turn upright; a view of the converted frame."""
-        picture = self._index.picture
+    def _note_picture(self, frame: VideoFrame) -> None:
+        """Learn size and orientation from the first frame decoded; refuse a later one of another size."""
+        picture = self.index.picture
         if picture is None:
-            picture = Picture(frame.width, frame.height, orientation_of(frame, self.name))
-            self._index.picture = picture
-        if (frame.width, frame.height) != (picture.width, picture.height):
+            self.index.picture = Picture(frame.width, frame.height, orientation_of(frame, self.name))
+        elif (frame.width, frame.height) != (picture.width, picture.height):
             raise DecodeError(
                 f"{self.name}: its picture changes from {picture.width} x {picture.height} to {frame.width} x "
                 f"{frame.height} on the way, one size was needed; re-encode it at one size"
             )
-        plane = self._reformatter.reformat(frame, format="rgb24", threads=1).planes[0]
+
+    def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Convert to RGB and turn upright; a view of the converted frame."""
+        plane = self._reformatter.reformat(
+            frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
+        ).planes[0]
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
-        pixels = rows[: picture.height, : picture.width * 3].reshape(picture.height, picture.width, 3)
-        return picture.orientation.apply(pixels)
+        pixels = rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
+        return self._known_picture.orientation.apply(pixels)
 
 
 def _shorten(numbers: list[int]) -> str:

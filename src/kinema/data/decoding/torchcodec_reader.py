@@ -65,7 +65,7 @@ class TorchCodecReader(PyAVReader):
             return f"in the container {self.demuxer}"
         if self._picture().orientation != UPRIGHT:
             return "with turned pictures"
-        if (self._index.packet == NOT_STORED).any():
+        if (self.index.packet == NOT_STORED).any():
             return "that are cut off"
         return None
 
@@ -81,8 +81,8 @@ class TorchCodecReader(PyAVReader):
                 f"{self.name}: torchcodec cannot decode the frames {numbers[:8]} ({error}); the file is damaged: copy it "
                 "again from its source, or take it out of the data set"
             ) from error
-        tick = float(self._index.time_base)
-        expected = torch.from_numpy(self._index.pts[numbers]).double() * tick
+        tick = float(self.index.time_base)
+        expected = torch.from_numpy(self.index.pts[numbers]).double() * tick
         wrong = [
             number for number, far in zip(numbers, (batch.pts_seconds - expected).abs() > tick / 2, strict=True) if far
         ]
