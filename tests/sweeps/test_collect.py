@@ -6,6 +6,7 @@ import pytest
 
 from kinema.sweeps.collect import markdown_table, paired_difference, read_results, read_runs, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves, validation_curve
+from kinema.sweeps.report import BEGIN, END, write_report
 
 
 @pytest.fixture
@@ -63,3 +64,18 @@ def test_pictures(runs, tmp_path):
     draw_curves(tmp_path / "curves.png", {"tsm": [curve]}, ceiling=0.5)
     draw_bars(tmp_path / "bars.png", read_runs([runs]))
     assert (tmp_path / "curves.png").stat().st_size > 5000 < (tmp_path / "bars.png").stat().st_size
+
+
+def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for _ in range(2):
+        write_report(folder, [runs / "tsm", runs / "tsn"], command="do it", baseline="tsn", curves=True, ceiling=0.5)
+        text = (folder / "README.md").read_text()
+        assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+        assert text.count("| tsm | 73.0 ± 3.6 |") == 1 and "do it" in text and "`abc`" in text
+    assert (folder / "figure.png").is_file() and len(read_results(folder / "results.csv")) == 6
+    (folder / "README.md").write_text("no marks")
+    with pytest.raises(ValueError, match="has no place for results"):
+        write_report(folder, [runs], command="do it")

@@ -79,13 +79,13 @@ def _check(options: argparse.Namespace) -> int:
     found = inspect_videos(paths, num_workers=options.workers)
     if options.csv:
         _write(options.csv, found)
-    problems = [facts for facts in found if facts.status != "ok"]
+    num_problems = sum(facts.status != "ok" for facts in found)
     if source.is_dir() and (source / "manifest.json").is_file():
         from kinema.data.motion import verify_motion
 
         for problem in verify_motion(source):
             print(problem)
-            problems.append(problem)
+            num_problems += 1
     for facts in (facts for facts in found if facts.status != "ok"):
         print(f"{facts.path}: {facts.status}: {facts.reason}")
     frames, seconds = sum(facts.num_frames for facts in found), float(sum(facts.duration for facts in found))
@@ -93,7 +93,7 @@ def _check(options: argparse.Namespace) -> int:
         f"{sum(facts.status == status for facts in found)} {status}" for status in ("ok", "damaged", "undecodable")
     )
     print(f"{len(found)} videos: {counts}; {frames} frames, {seconds / 60:.1f} minutes")
-    return 1 if problems else 0
+    return 1 if num_problems else 0
 
 
 def _write(path: Path, found: Sequence["VideoFacts"]) -> None:

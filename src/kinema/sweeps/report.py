@@ -1,0 +1,78 @@
+"""Write the results of an experiment into its folder: the rows, the picture, and the table in its README."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kinema.sweeps.collect import RunRow, markdown_table, read_runs, write_results
+from kinema.sweeps.figures import draw_bars, draw_curves, validation_curve
+
+BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
+
+
+def write_report(
+    folder: Path,
+    runs: Sequence[Path],
+    *,
+    command: str,
+    baseline: str | None = None,
+    curves: bool = False,
+    ceiling: float | None = None,
+    title: str = "",
+) -> list[RunRow]:
+    """Collect finished runs into `results.csv`, `figure.png` and the marked part of `README.md` of an experiment.
+
+    Args:
+        folder: Folder of the experiment.
+        runs: Folders that hold the runs, such as `runs/quickstart-tsm`.
+        command: The command that writes this again, quoted beside the table.
+        baseline: Variant that the others are compared with, seed by seed.
+        curves: Draw validation accuracy over epochs, not bars.
+        ceiling: Dashed line in the curves.
+        title: Above the picture.
+
+    Raises:
+        FileNotFoundError: If no run has finished.
+        ValueError: If the README has no place for results.
+    """
+    rows = read_runs(runs)
+    write_results(folder / "results.csv", rows)
+    if curves:
+        by_variant: dict[str, list[list[tuple[int, float]]]] = {}
+        for row in rows:
+            where = next(path for root in runs for path in root.rglob(row.run) if path.parent.name == row.variant)
+            by_variant.setdefault(row.variant, []).append(validation_curve(where))
+        draw_curves(folder / "figure.png", by_variant, ceiling=ceiling, title=title)
+    else:
+        draw_bars(folder / "figure.png", rows, title=title)
+    insert_results(
+        folder / "README.md",
+        f"{markdown_table(rows, baseline=baseline)}\n\n{_provenance(rows)}\n\n```bash\n{command}\n```",
+    )
+    return rows
+
+
+def insert_results(readme: Path, text: str) -> None:
+    """Put text between the two marks of a README.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    whole = readme.read_text(encoding="utf-8")
+    before, begin, rest = whole.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{readme} has no place for results; add the two lines '{BEGIN}' and '{END}'")
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def _provenance(rows: Sequence[RunRow]) -> str:
+    commits = ", ".join(
+        dict.fromkeys(f"`{row.commit[:10]}`{' with changes' if row.uncommitted_changes else ''}" for row in rows)
+    )
+    machines = ", ".join(dict.fromkeys(f"{row.device}, {row.cpu_threads} threads" for row in rows))
+    epochs = "/".join(dict.fromkeys(str(row.epochs) for row in rows))
+    lost = sum(row.undecodable for row in rows)
+    return (
+        f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}. "
+        "Every run is a row of [results.csv](results.csv)."
+    )
