@@ -12,7 +12,7 @@ from conftest import metrics_of
 FIT = ("--trainer.max_epochs", 1)
 
 
-def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli, monkeypatch):
+def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli):
     run = cli("fit", *FIT)
     assert {path.name for path in run.iterdir()} >= {
         "config.yaml",
@@ -34,7 +34,6 @@ def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli, monkeypatch
     assert len(rows) == 24
     assert sum(int(row["right"]) for row in rows) / 24 == metrics["top1"]
 
-    monkeypatch.delenv("KINEMA_RUN_ID")
     checked = cli("validate", "--config", run / "config.yaml", "--ckpt_path", run, config="quickstart/tsm.yaml")
     assert checked != run
     assert {name: metrics_of(checked)[name] for name in ("top1", "top5")} == {
@@ -43,9 +42,8 @@ def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli, monkeypatch
     assert (checked / "val_scores.csv").read_text() == (run / "val_scores.csv").read_text()
 
 
-def test_the_command_line_beats_the_checkpoint_and_differences_are_said(cli, monkeypatch):
+def test_the_command_line_beats_the_checkpoint_and_differences_are_said(cli):
     run = cli("fit", *FIT)
-    monkeypatch.delenv("KINEMA_RUN_ID")
     other = cli("fit", "--trainer.max_epochs", 2, "--model.label_smoothing", 0.1, "--ckpt_path", run)
     assert "label_smoothing was 0.0 in the checkpoint and is 0.1 now" in cli.output.err
     saved = torch.load(other / "checkpoints" / "last.ckpt", weights_only=True)
@@ -53,10 +51,9 @@ def test_the_command_line_beats_the_checkpoint_and_differences_are_said(cli, mon
     assert yaml.safe_load((other / "config.yaml").read_text())["model"]["init_args"]["label_smoothing"] == 0.1
 
 
-def test_best_and_last_are_found_from_the_run_s_config(cli, monkeypatch):
+def test_best_and_last_are_found_from_the_run_s_config(cli):
     run = cli("fit", *FIT)
     for which in ("best", "last"):
-        monkeypatch.delenv("KINEMA_RUN_ID")
         checked = cli("validate", "--config", run / "config.yaml", "--ckpt_path", which)
         assert metrics_of(checked)["top1"] == metrics_of(run)["top1"]
 
@@ -94,9 +91,8 @@ def test_optimiser_defaults_never_leak(cli):
     assert groups["norm"]["weight_decay"] == 0 and "momentum" not in groups["weight"]
 
 
-def test_init_from_another_run_loads_its_weights_but_starts_anew(cli, monkeypatch):
+def test_init_from_another_run_loads_its_weights_but_starts_anew(cli):
     run = cli("fit", *FIT)
-    monkeypatch.delenv("KINEMA_RUN_ID")
     started = cli("fit", *FIT, "--init_from", run / "checkpoints" / "last.ckpt", "--model.optimizer.lr", 1e-12)
     first, second = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run, started))
     assert second["epoch"] == 0 and second["global_step"] == first["global_step"]

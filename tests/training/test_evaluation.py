@@ -21,8 +21,9 @@ def test_two_processes_give_the_metrics_of_one_to_the_bit(cli, motion_root, tmp_
     arguments = ["validate", "--config", run / "config.yaml", "--ckpt_path", run, "--run.root", tmp_path / "ddp"]
     # 24 videos in batches of 5 make 5 batches: the second process gets one of them a second time.
     for devices in (1, 2):
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "KINEMA_RUN_ID": f"on{devices}"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         command = [sys.executable, "-m", "kinema", *map(str, arguments), "--trainer.devices", str(devices)]
+        command += ["--run.id", f"on{devices}"]
         command += ["--trainer.strategy", "ddp"] if devices > 1 else []
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr

@@ -40,12 +40,11 @@ def keep_every_step(monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_from_any_step_to_the_same_weights(cli, keep_every_step, monkeypatch, workers):
+def test_from_any_step_to_the_same_weights(cli, keep_every_step, workers):
     whole = cli("fit", *RUN, "--run.checkpoint_every_steps", 1, "--data.num_workers", workers)
     assert len(losses(whole)) == 18
     # Within the first epoch, at its last batch, and within the second.
     for step in (4, 9, 12):
-        monkeypatch.delenv("KINEMA_RUN_ID", raising=False)
         checkpoint = whole / "checkpoints" / f"step{step}.ckpt"
         resumed = cli("fit", *RUN, "--ckpt_path", checkpoint, "--data.num_workers", 2 - workers)
         assert losses(resumed) == {at: loss for at, loss in losses(whole).items() if at >= step}
@@ -61,23 +60,20 @@ class Terminate(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(cli, monkeypatch):
+def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(cli):
     whole = cli("fit", *RUN)
-    monkeypatch.delenv("KINEMA_RUN_ID")
     stopped = cli("fit", *RUN, "--trainer.callbacks+", "test_resume.Terminate", status=143)
     assert "go on with --ckpt_path" in cli.output.err
     assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
-    monkeypatch.delenv("KINEMA_RUN_ID")
     resumed = cli("fit", *RUN, "--ckpt_path", stopped)
     assert {**losses(stopped), **losses(resumed)} == losses(whole)
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[name])
 
 
-def test_going_on_in_the_same_folder_appends_and_keeps_the_time(cli, monkeypatch):
+def test_going_on_in_the_same_folder_appends_and_keeps_the_time(cli):
     first = cli("fit", "--trainer.max_epochs", 1)
     seconds = json.loads((first / "metrics.json").read_text())["seconds"]
-    monkeypatch.delenv("KINEMA_RUN_ID")
     second = cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", first, "--run.id", first.name)
     assert second == first
     epochs = {json.loads(line)["epoch"] for line in (first / "history.jsonl").read_text().splitlines()}

@@ -24,8 +24,13 @@ class RunFolder:
 
     @classmethod
     def create(cls, root: Path, name: str, run_id: str | None = None) -> "RunFolder":
-        """Make the folder of a new run. Processes of one distributed run agree on it through the environment."""
-        run_id = run_id or os.environ.get("KINEMA_RUN_ID") or datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        """Make the folder of a new run.
+
+        The processes that Lightning starts for a distributed run learn its id from the environment; where another
+        launcher starts them (torchrun, SLURM), give them the same id.
+        """
+        inherited = os.environ.get("KINEMA_RUN_ID") if "LOCAL_RANK" in os.environ else None
+        run_id = run_id or inherited or datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         os.environ["KINEMA_RUN_ID"] = run_id
         folder = cls(Path(root) / name / run_id)
         folder.checkpoints.mkdir(parents=True, exist_ok=True)

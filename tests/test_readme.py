@@ -1,0 +1,78 @@
+"""The README's commands and code run as written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import REPOSITORY
+from kinema.cli import main
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_python_snippet_runs():
+    (snippet,) = blocks("python")
+    printed: list[str] = []
+    exec(snippet, {"print": lambda text: printed.append(text)})
+    assert printed == ["24.3 M parameters, 32.7 GMACs"]
+
+
+def commands():
+    return [line.partition("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+
+
+def test_the_two_commands_stand_there_as_promised():
+    assert "python -m pip install -e . && kinema fit --config experiments/quickstart/tsm.yaml" in commands()
+    assert 'python -m pip install -e ".[dev]" && pytest' in commands()
+
+
+def test_the_kinema_commands_run(motion_root, tmp_path, monkeypatch, cli):
+    """Each `kinema` line, with a tiny set in place of FOLDER and epochs cut."""
+    from kinema.data.motion import prepare_motion
+
+    source = prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
+    (tmp_path / "experiments").symlink_to(REPOSITORY / "experiments")
+    monkeypatch.chdir(tmp_path)
+    short = ["--run.wandb", "off", "--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+    short += ["--trainer.accelerator", "cpu", "--data.num_workers", "0", "--data.batch_size", "4"]
+    tiny = {
+        "quickstart": ["--data.root", str(motion_root), "--data.num_train", "36", "--data.num_val", "24"],
+        "own_videos": ["--model.backbone", "nano", "--data.size", "32", "--data.resize", "32"],
+    }
+    video = sorted(source.glob("videos/**/*.mp4"))[0]
+    ran = []
+    for command in commands():
+        command = command.rpartition("&& ")[2]
+        if not command.startswith("kinema "):
+            continue
+        arguments = command.replace("FOLDER", str(source)).replace("clip.mp4", str(video)).split()[1:]
+        if arguments[0] == "fit":
+            arguments += short + next(more for name, more in tiny.items() if name in command)
+        assert main(arguments) == 0, command
+        ran.append(arguments[0])
+    assert ran == ["fit", "fit", "predict", "data"]
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_links_lead_somewhere(name):
+    assert name.startswith("http") or (REPOSITORY / name).exists()
+
+
+def test_it_fits_one_screen():
+    assert len(README.splitlines()) <= 80
+
+
+def test_importing_kinema_alone_stays_light():
+    import subprocess
+    import sys
+
+    heavy = "{'torch', 'lightning', 'wandb', 'timm', 'torchvision', 'matplotlib'}"
+    code = f"import sys, kinema, kinema.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert Path(REPOSITORY / "LICENSE").is_file()
