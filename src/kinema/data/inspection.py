@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kinema.data.decoding import DecodeError
 from kinema.data.decoding.pyav_reader import PyAVReader
+from kinema.data.progress import progress_bar
 
 Status = Literal["ok", "damaged", "undecodable"]
 
@@ -99,17 +98,8 @@ def inspect_videos(
         progress: Show a bar with the time left on stderr.
         sha256: Also hash each file.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not progress)
     pool = ThreadPoolExecutor(num_workers or cpu_count() or 1)
-    with bar, pool:
+    with progress_bar(progress) as bar, pool:
         try:
             results = pool.map(lambda path: inspect_video(path, sha256=sha256), paths)
             return list(bar.track(results, total=len(paths), description="decoding videos"))
