@@ -2,7 +2,8 @@
 
 import argparse
 import json
-import platform
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from kinema.cli.profile import network_options
+from kinema.training.record import processor_name
 
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
+    _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     options = parser.parse_args(arguments[1:])
     try:
-        return _model(options)
+        return _model(options) if options.command == "model" else _data(options)
     except (ValueError, TypeError, RuntimeError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
@@ -46,13 +49,23 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, help="where the videos are written; beside the built-in set by default")
+    parser.add_argument("--num-videos", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=10, help="length of each video")
+    parser.add_argument("--rounds", type=int, default=7, help="each round measures every contender once")
+    parser.add_argument(
+        "--memory-clips", type=int, default=5000, help="clips loaded while memory is watched; 0 for none"
+    )
+    parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
+
+
 def _model(options: argparse.Namespace) -> int:
     import torch
 
     from kinema import create_model
     from kinema.evaluation.latency import compare_latency, latency_table
     from kinema.training.memory import keep_freed_memory
-    from kinema.training.record import source_state
 
     if options.keep_memory:
         keep_freed_memory()
@@ -67,16 +80,7 @@ def _model(options: argparse.Namespace) -> int:
             **network_options([pair for pair in pairs.split(",") if pair]),
         )
     shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
-    commit, changes = source_state()
-    results: dict[str, Any] = {
-        "command": ["kinema", "bench", *sys.argv[2:]],
-        "commit": commit,
-        "uncommitted_changes": bool(changes),
-        "machine": torch.cuda.get_device_name() if options.device.startswith("cuda") else platform.processor() or "cpu",
-        "threads": options.threads or torch.get_num_threads(),
-        "torch": torch.__version__,
-        "clip_shape": shape,
-    }
+    results = _facts() | {"threads": options.threads or torch.get_num_threads(), "clip_shape": shape}
     modes = ("forward", "forward_backward") if options.mode == "both" else (options.mode,)
     for mode in modes:
         rows = compare_latency(
@@ -96,6 +100,68 @@ def _model(options: argparse.Namespace) -> int:
         )
         print(latency_table(rows), end="\n\n")
         results[mode] = [asdict(row) for row in rows]
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return _written(results, options.json)
+
+
+def _data(options: argparse.Namespace) -> int:
+    from kinema.data import throughput
+    from kinema.data.datasets.motion import default_root
+    from kinema.data.sampling import Dense, Segments
+    from kinema.data.transforms import TrainTransform
+
+    folder = options.folder or default_root().parent / "bench"
+    videos = throughput.prepare_bench_videos(folder, num_videos=options.num_videos, seconds=options.seconds)
+    transform = TrainTransform(112, resize=128, crop="random")
+    schemes = {"8 segments": Segments(8), "16 x 4 dense": Dense(16, 4)}
+    results: dict[str, Any] = _facts() | {"videos": f"{len(videos)} of {options.seconds} s, 320x240, H.264, GOP 250"}
+    for name, scheme in schemes.items():
+        loaders = {
+            "kinema": throughput.kinema_loader(videos, scheme, transform),
+            "pytorchvideo": throughput.pytorchvideo_loader(videos, scheme, transform),
+        }
+        rows = throughput.compare_loaders(loaders, rounds=options.rounds)
+        _print_rows(f"{name}: clips per second, relative to pytorchvideo (more is better)", rows)
+        decoders = throughput.compare_decoders(videos, scheme, rounds=options.rounds)
+        _print_rows(f"{name}: processor time per clip of decoding (less is better)", decoders)
+        results[name] = {"loaders": [asdict(row) for row in rows], "decoders": [asdict(row) for row in decoders]}
+    if options.memory_clips:
+        loader = throughput.kinema_loader(videos, schemes["8 segments"], transform)
+        memory = throughput.measure_memory(loader, num_clips=options.memory_clips)
+        print(
+            f"memory over {memory.clips[-1]} clips: {memory.growth_mib:+.1f} MiB of {memory.resident_mib[-1]:.0f} MiB"
+        )
+        results["memory"] = asdict(memory)
+    return _written(results, options.json)
+
+
+def _print_rows(title: str, rows: Sequence[Any]) -> None:
+    print(title)
+    for row in rows:
+        print(
+            f"  {row.name:<28} {row.clips_per_s:8.1f} clips/s {row.cpu_ms_per_clip:8.1f} CPU ms/clip "
+            f"  ratio {row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}]"
+        )
+    print()
+
+
+def _facts() -> dict[str, Any]:
+    """What a table of measurements must say of its run."""
+    import torch
+
+    from kinema.training.record import source_state
+
+    commit, changes = source_state()
+    return {
+        "command": "kinema " + shlex.join(sys.argv[1:]),
+        "commit": commit,
+        "uncommitted_changes": bool(changes),
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
+
+
+def _written(results: dict[str, Any], path: Path | None) -> int:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0

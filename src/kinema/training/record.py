@@ -79,7 +79,7 @@ class RunFolder:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpu_threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
             "packages": {name: _version(name) for name in ("kinema", *_PACKAGES, "torchcodec")},
             "commit": commit,
             "uncommitted_changes": bool(diff),
@@ -127,6 +127,16 @@ def source_state() -> tuple[str, str]:
     source = Path(__file__).resolve().parent
     commit = _git(source, "rev-parse", "HEAD").strip()
     return commit, _git(source, "diff", "HEAD") if commit else ""
+
+
+def processor_name() -> str:
+    """The processor as the system names it, such as 'AMD EPYC'."""
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def write_atomically(path: Path, text: str) -> None:
