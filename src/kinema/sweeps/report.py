@@ -51,18 +51,18 @@ def write_report(
     return rows
 
 
-def insert_results(readme: Path, text: str) -> None:
-    """Put text between the two marks of a README.
+def insert_results(readme: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
+    """Put text between two marks of a README.
 
     Raises:
         ValueError: If a mark is missing.
     """
     whole = readme.read_text(encoding="utf-8")
-    before, begin, rest = whole.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{readme} has no place for results; add the two lines '{BEGIN}' and '{END}'")
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    before, found_begin, rest = whole.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{readme} has no place for results; add the two lines '{begin}' and '{end}'")
+    readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
 def _provenance(rows: Sequence[RunRow]) -> str:

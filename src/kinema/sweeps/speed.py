@@ -1,0 +1,63 @@
+"""Tables of what `kinema bench --json` measured."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kinema.sweeps.report import insert_results
+
+SPEED_BEGIN, SPEED_END = "<!-- speed: written by a command, not by hand -->", "<!-- end of speed -->"
+
+
+def write_speed(folder: Path, files: Sequence[Path], *, command: str) -> None:
+    """Put the tables of some benchmark files between the marks for speed in an experiment's README.
+
+    Args:
+        folder: Folder of the experiment.
+        files: What `kinema bench ... --json FILE` wrote.
+        command: The command that writes this again.
+    """
+    tables = [speed_table(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    text = "\n\n".join([*tables, f"```bash\n{command}\n```"])
+    insert_results(folder / "README.md", text, begin=SPEED_BEGIN, end=SPEED_END)
+
+
+def speed_table(results: dict[str, Any]) -> str:
+    """The rows of one benchmark file as Markdown, with its command, commit and machine."""
+    parts = [_networks(results, mode) for mode in ("forward", "forward_backward") if mode in results]
+    for name, measured in results.items():
+        if isinstance(measured, dict) and "loaders" in measured:
+            parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
+            parts.append(_contenders(f"{name}: CPU time of decoding, less is better", measured["decoders"]))
+    if "memory" in results:
+        memory = results["memory"]
+        parts.append(
+            f"Memory over {memory['clips'][-1]} clips: {memory['growth_mib']:+.1f} MiB of {memory['resident_mib'][-1]:.0f} MiB."
+        )
+    changes = " with changes" if results["uncommitted_changes"] else ""
+    commit = f"commit `{results['commit'][:10]}`{changes}"
+    parts.append(
+        f"`{results['command']}`; {commit}; {results['machine']}, {results['cores']} cores; torch {results['torch']}."
+    )
+    return "\n\n".join(parts)
+
+
+def _networks(results: dict[str, Any], mode: str) -> str:
+    shape = " x ".join(map(str, results["clip_shape"]))
+    rows = [
+        f"| {row['name']} | {row['median_ms']:.0f} | {row['ratio']:.3f} | {row['ratio_low']:.3f} to {row['ratio_high']:.3f} "
+        f"| {row['peak_memory_mib']:.0f} |"
+        for row in results[mode]
+    ]
+    title = f"{mode.replace('_', ' + ')}, clip {shape}, {results['threads']} threads"
+    return "\n".join([f"| {title} | ms | ratio | quartiles | peak MiB |", "|---|---|---|---|---|", *rows])
+
+
+def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        f"| {row['name']} | {row['clips_per_s']:.1f} | {row['cpu_ms_per_clip']:.1f} | {row['ratio']:.2f} "
+        f"| {row['ratio_low']:.2f} to {row['ratio_high']:.2f} |"
+        for row in measured
+    ]
+    return "\n".join([f"| {title} | clips/s | CPU ms/clip | ratio | quartiles |", "|---|---|---|---|---|", *rows])

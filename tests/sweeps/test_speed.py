@@ -1,0 +1,48 @@
+"""Benchmark files become tables that name their command, commit and machine."""
+
+import json
+
+from kinema.sweeps.speed import SPEED_BEGIN, SPEED_END, speed_table, write_speed
+
+FACTS = {
+    "command": "kinema bench model tsn_r50 tsm_r50",
+    "commit": "0123456789abcdef",
+    "uncommitted_changes": True,
+    "machine": "a processor",
+    "cores": 2,
+    "torch": "2.15",
+}
+NETWORK = {
+    "name": "tsm_r50",
+    "median_ms": 350.4,
+    "ratio": 1.0312,
+    "ratio_low": 1.02,
+    "ratio_high": 1.05,
+    "peak_memory_mib": 99.6,
+}
+LOADER = {
+    "name": "kinema",
+    "clips_per_s": 31.25,
+    "cpu_ms_per_clip": 32.0,
+    "ratio": 8.7,
+    "ratio_low": 8.0,
+    "ratio_high": 9.0,
+}
+
+
+def test_tables(tmp_path):
+    models = FACTS | {"threads": 2, "clip_shape": [1, 3, 8, 224, 224], "forward": [NETWORK]}
+    data = FACTS | {
+        "8 segments": {"loaders": [LOADER], "decoders": [LOADER]},
+        "memory": {"clips": [10, 5000], "resident_mib": [300.0, 301.5], "growth_mib": 1.5},
+    }
+    for name, results in {"models.json": models, "data.json": data}.items():
+        (tmp_path / name).write_text(json.dumps(results))
+    (tmp_path / "README.md").write_text(f"{SPEED_BEGIN}\n{SPEED_END}\n")
+    write_speed(tmp_path, [tmp_path / "models.json", tmp_path / "data.json"], command="write it")
+    text = (tmp_path / "README.md").read_text()
+    assert "| tsm_r50 | 350 | 1.031 | 1.020 to 1.050 | 100 |" in text
+    assert "| kinema | 31.2 | 32.0 | 8.70 | 8.00 to 9.00 |" in text
+    assert "Memory over 5000 clips: +1.5 MiB of 302 MiB." in text
+    assert "commit `0123456789` with changes; a processor, 2 cores" in text and "write it" in text
+    assert speed_table(models) in text
