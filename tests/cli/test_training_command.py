@@ -123,3 +123,35 @@ def test_wandb_is_offline_without_a_key(cli, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     run = cli("fit", *FIT, "--run.wandb", "auto")
     assert list(run.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_compiling_needs_a_compiler(cli, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    cli("fit", *FIT, "--model.compile", "true", status=1)
+    assert "compile=True needs a C++ compiler" in cli.output.err
+
+
+@pytest.mark.slow
+def test_a_compiled_run_keeps_the_keys_of_its_checkpoint(cli):
+    plain, compiled = (
+        cli("fit", *FIT, "--trainer.limit_train_batches", 2, "--model.compile", compile)
+        for compile in ("false", "true")
+    )
+    keys = [
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"].keys() for run in (plain, compiled)
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_mixed_precision_trains(cli):
+    run = cli("fit", *FIT, "--trainer.precision", "bf16-mixed")
+    assert metrics_of(run)["videos"] == 24
+
+
+def test_frozen_norms_keep_their_statistics_and_parameters(cli):
+    run = cli("fit", *FIT, "--model.freeze_norm", "all_but_first")
+    weights = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    means = {name: value for name, value in weights.items() if name.endswith("running_mean")}
+    moved = [name for name, value in means.items() if value.abs().max() > 0]
+    assert len(moved) == 1 and moved[0] == next(iter(means))

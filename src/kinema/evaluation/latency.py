@@ -98,7 +98,7 @@ def compare_latency(
         raise ValueError(f"rounds={rounds} and warmup={warmup}: give at least one round, and no negative number")
     device = torch.device(device)
     if compile:
-        _need_compiler(device)
+        need_compiler(device)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads)
@@ -225,8 +225,12 @@ def _row(name: str, times: list[float], base: list[float], memory: float, clips:
     return LatencyRow(name, median, 1e3 * clips / median, statistics.median(ratios), low, high, memory, tuple(times))
 
 
-def _need_compiler(device: torch.device) -> None:
-    """torch.compile writes C++ on the CPU; without a compiler it fails deep inside, in words of its own."""
+def need_compiler(device: torch.device) -> None:
+    """Refuse to compile where it cannot work: on the CPU, torch.compile writes C++, and fails deep inside without a compiler.
+
+    Raises:
+        ValueError: If a CPU is to be compiled for and no C++ compiler is found.
+    """
     wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
     if device.type == "cpu" and not any(shutil.which(name) for name in wanted):
         raise ValueError(

@@ -1,6 +1,5 @@
 """The LightningModule that holds all training logic; the architectures are thin modules around it."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from kinema.checkpoints import init_from
 from kinema.data.clips import ClipBatch
 from kinema.data.transforms import Normalisation, Normalise
+from kinema.evaluation.latency import need_compiler
 from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.views import Average, VideoScores, ViewScores
 from kinema.models import create_model
@@ -102,7 +102,9 @@ class VideoClassifier(LightningModule):
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
         if self.compile_network:
-            self._compile()
+            need_compiler(self.device)
+            # In place: wrapping the network would rename every key of the checkpoint.
+            self.network.compile()
 
     def training_step(self, batch: ClipBatch, batch_index: int) -> Tensor:
         logits = self(self.normalise(batch["clip"]))
@@ -174,6 +176,8 @@ class VideoClassifier(LightningModule):
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
+            # Lightning keeps the mode it finds each module in, and does not call `train` before the first epoch.
+            norm.eval()
 
     def _frozen_norms(self) -> list[nn.Module]:
         if self.freeze_norm == "none" or not hasattr(self, "network"):
@@ -190,14 +194,6 @@ class VideoClassifier(LightningModule):
                 "leave --model.num_classes out to take it from the data"
             )
         self.class_names = list(names)
-
-    def _compile(self) -> None:
-        if self.device.type == "cpu" and not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
-            raise RuntimeError(
-                "compile=True needs a C++ compiler and none was found; install g++ or leave compile False"
-            )
-        # In place: wrapping the network would rename every key of the checkpoint.
-        self.network.compile()
 
     def _collect(self, loader: Any) -> None:
         self._views = ViewScores(len(loader.dataset), average=self.average)
