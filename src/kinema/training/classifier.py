@@ -106,6 +106,10 @@ class VideoClassifier(LightningModule):
             # In place: wrapping the network would rename every key of the checkpoint.
             self.network.compile()
 
+    def on_train_epoch_start(self) -> None:
+        # Lightning keeps the mode it finds each module in and calls no `train` before the first epoch.
+        self.train()
+
     def training_step(self, batch: ClipBatch, batch_index: int) -> Tensor:
         logits = self(self.normalise(batch["clip"]))
         loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
@@ -176,8 +180,6 @@ class VideoClassifier(LightningModule):
         self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
-            # Lightning keeps the mode it finds each module in, and does not call `train` before the first epoch.
-            norm.eval()
 
     def _frozen_norms(self) -> list[nn.Module]:
         if self.freeze_norm == "none" or not hasattr(self, "network"):
