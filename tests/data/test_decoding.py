@@ -3,6 +3,7 @@
 import random
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -140,23 +141,49 @@ def test_frames_hidden_by_an_edit_list_do_not_count(access, tmp_path):
         assert numbers_in(video.decode([0, 29, 7])) == [10, 39, 17]
 
 
-def test_a_trimmed_open_gop_begins_with_its_first_whole_frame(access, tmp_path, video_of):
-    """Cut at a keyframe in the middle, frames shown before it refer to what was cut off; no viewer shows them."""
-    import av
-
-    path = tmp_path / "trimmed.mkv"
-    with av.open(str(video_of("open_gop.mkv"))) as source, av.open(str(path), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
+def trim(source, path, keyframe):
+    """Copy packets from a keyframe on, as cutting tools do that do not encode again."""
+    with av.open(str(source)) as video, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(video.streams.video[0])
         keyframes = 0
-        for packet in source.demux(video=0):
+        for packet in video.demux(video=0):
             keyframes += packet.is_keyframe
-            if packet.size and keyframes >= 3:
+            if packet.size and keyframes > keyframe:
                 packet.stream = stream
                 output.mux(packet)
+    return path
+
+
+def test_a_trimmed_open_gop_begins_with_its_first_whole_frame(access, tmp_path, video_of):
+    """Cut at a keyframe in the middle, frames shown before it refer to what was cut off; no viewer shows them."""
+    everything = list(decode_everything(video_of("open_gop.mkv")).values())
+    with open_video(trim(video_of("open_gop.mkv"), tmp_path / "trimmed.mkv", 2)) as video:
+        frames = video.decode(range(video.num_frames))
+    numbers = numbers_in(frames)
+    assert numbers == list(range(numbers[0], 80))
+    assert 0 < numbers[0] <= 20
+    for frame, number in zip(frames, numbers, strict=True):
+        assert np.array_equal(frame.permute(1, 2, 0).numpy(), everything[number])
+
+
+def test_a_trimmed_closed_gop_keeps_frames_shown_before_its_keyframe(access, tmp_path):
+    """HEVC may store a keyframe before frames that are shown earlier and refer to nothing before it."""
+    params = "log-level=none:radl=3:open-gop=0:bframes=4:scenecut=0:keyint=20:min-keyint=20"
+    source = write_video(tmp_path / "whole.mkv", 80, codec="libx265", options={"x265-params": params})
+    with av.open(str(source)) as container:
+        packets_ = [packet for packet in container.demux(video=0) if packet.size]
+    key = [place for place, packet in enumerate(packets_) if packet.is_keyframe][2]
+    assert sum(packet.pts < packets_[key].pts for packet in packets_[key:]) == 3
+    with open_video(trim(source, tmp_path / "trimmed.mkv", 2)) as video:
+        assert numbers_in(video.decode(range(video.num_frames))) == list(range(37, 80))
+
+
+def test_times_are_exact_at_a_rate_that_no_float_holds(tmp_path):
+    path = write_video(tmp_path / "ntsc.mp4", 40, times=[1001 * n for n in range(40)], time_base=Fraction(1, 30_000))
     with open_video(path) as video:
-        first = numbers_in(video.decode([0]))[0]
-        assert video.num_frames == 80 - first
-        assert numbers_in(video.decode(range(video.num_frames))) == list(range(first, 80))
+        assert video.fps == Fraction(30_000, 1001)
+        assert video.timestamps == [Fraction(1001 * number, 30_000) for number in range(40)]
+        assert all(isinstance(time, Fraction) for time in (*video.timestamps, video.duration, video.fps))
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -235,8 +262,6 @@ def test_unknown_decoders_are_named(video_of):
 @pytest.mark.parametrize("full_range", [False, True])
 def test_colours_follow_the_matrix_and_range_of_the_stream(matrix, full_range, tmp_path):
     """ITU-R BT.601 and BT.709: Y = kr R + kg G + kb B, with Cb and Cr in proportion to B - Y and R - Y."""
-    import av
-
     kr, kb = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114)}[matrix]
     rgb = np.array([200.0, 60.0, 30.0])
     luma = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]

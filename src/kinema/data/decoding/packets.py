@@ -19,9 +19,6 @@ KEEP_BYTES = 32 << 20  # packets of files up to this size are read once
 
 # Where damage is noticed, decoding fails; left alone, FFmpeg would invent the missing part of the picture.
 _DECODER_OPTIONS = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
-# H.264 need not say how far it reorders. FFmpeg then guesses, and drops a frame for each wrong guess, unless told to be
-# strict: it waits as long as the level allows. We drain the decoder, so waiting costs nothing.
-_H264_OPTIONS = {"strict": "strict"}
 
 
 def _times() -> array:
@@ -109,7 +106,7 @@ class PacketCursor:
         context = self.stream.codec_context
         context.thread_type = "NONE"  # DataLoader workers fill the cores; more threads only cost
         context.thread_count = 1
-        context.options = _DECODER_OPTIONS | (_H264_OPTIONS if context.name == "h264" else {})
+        context.options = dict(_DECODER_OPTIONS)
         self._packets = self._demux()
         self._position: int | None = 0  # of the next packet, where that is known
         self._kept: list[Packet] | None = None
