@@ -116,8 +116,8 @@ def test_resolve_follows_dots_inside_the_root(tmp_path):
 
 
 def test_resolve_of_a_root_that_is_itself_written_with_dots(tmp_path, monkeypatch):
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     assert resolve(VideoRecord("a.mp4", 0), Path("../data")) == tmp_path / "data" / "a.mp4"
     with pytest.raises(ManifestError, match="leaves the data root"):
-        resolve(VideoRecord("../work/a.mp4", 0), Path("../data"))
+        resolve(VideoRecord("../here/a.mp4", 0), Path("../data"))

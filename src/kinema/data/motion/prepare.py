@@ -19,8 +19,6 @@ from typing import Any
 import av
 import numpy as np
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.motion.integrity import (
@@ -33,6 +31,7 @@ from kinema.data.motion.integrity import (
     write_file,
 )
 from kinema.data.motion.scenes import LEVELS, MOTION_CLASSES, REVERSED, draw_clip
+from kinema.data.progress import progress_bar
 
 FORMAT_VERSION = 2
 """Raised whenever the same options come to mean other pictures, so that an old folder never passes for a new one."""
@@ -132,7 +131,7 @@ def _complete(folder: Path, options: dict[str, Any], num_workers: int, progress:
     (folder / MANIFEST).unlink(missing_ok=True)
 
     missing = [clip for clip in plan if clip.path not in hashes]
-    with (folder / JOURNAL).open("ab", buffering=0) as journal, _progress_bar(progress) as bar:
+    with (folder / JOURNAL).open("ab", buffering=0) as journal, progress_bar(progress) as bar:
         task = bar.add_task(f"motion set ({options['level']})", total=len(plan), completed=len(hashes))
         for clip, digest in _make_all(folder, missing, options["level"], num_workers):
             hashes[clip.path] = digest
@@ -198,15 +197,3 @@ def _csv(clips: Iterator[PlannedClip]) -> bytes:
     writer.writerow(COLUMNS)
     writer.writerows((clip.path, clip.label, clip.split, clip.num_frames, clip.pair) for clip in clips)
     return text.getvalue().encode()
-
-
-def _progress_bar(shown: bool) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
