@@ -20,7 +20,7 @@ class TSN(VideoClassifier):
 
     def __init__(
         self,
-        backbone: Literal["nano", "r50", "mobilenetv2"] = "r50",
+        backbone: Literal["nano", "r18", "r50", "r101", "mobilenetv2"] = "r50",
         num_classes: int | None = None,
         *,
         dropout: float = 0.5,
