@@ -186,6 +186,17 @@ def test_times_are_exact_at_a_rate_that_no_float_holds(tmp_path):
         assert all(isinstance(time, Fraction) for time in (*video.timestamps, video.duration, video.fps))
 
 
+def test_frames_of_one_time_are_one_frame(access, tmp_path):
+    """Matroska counts milliseconds: of 2000 frames a second it shows every other one. VP8 hides references that way."""
+    path = write_video(tmp_path / "fast.mkv", 40, times=list(range(40)), time_base=Fraction(1, 2000))
+    whole = decode_everything(path)
+    with open_video(path) as video:
+        assert video.num_frames == len(whole) < 40
+        one_by_one = [numbers_in(video.decode([number]))[0] for number in range(video.num_frames)]
+        assert numbers_in(video.decode(range(video.num_frames))) == one_by_one
+        assert one_by_one == sorted(set(one_by_one))
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [None, 0, 90, 180, 270])
 def test_turned_pictures_are_turned_upright(rotation, mirrored, tmp_path):

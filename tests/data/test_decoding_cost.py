@@ -10,7 +10,7 @@ import torch
 from painted import numbers_in, write_video
 from torch.utils.data import DataLoader, Dataset
 
-from kinema.data.decoding import DecodeError, index_cache, open_video, packets
+from kinema.data.decoding import DecodeError, index_cache, open_video, packets, pyav_reader
 from kinema.data.decoding.pyav_reader import PyAVReader
 
 
@@ -43,14 +43,14 @@ def seen(monkeypatch):
     count(packets.PacketCursor, "_seek", "seeks")
     count(packets.PacketCursor, "open", "opened")
     count(PyAVReader, "_decode_run", "runs")
-    original = PyAVReader._output
+    decode_packets = pyav_reader.decode_packets
 
-    def output(self, run):
-        for item in original(self, run):
+    def counted_frames(cursor, index, run):
+        for frame in decode_packets(cursor, index, run):
             counts["frames"] += 1
-            yield item
+            yield frame
 
-    monkeypatch.setattr(PyAVReader, "_output", output)
+    monkeypatch.setattr(pyav_reader, "decode_packets", counted_frames)
     return counts
 
 

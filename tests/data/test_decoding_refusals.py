@@ -23,6 +23,11 @@ def video(tmp_path):
     return write_video(tmp_path / "video.mp4", 10)
 
 
+def test_a_name_with_a_zero_byte_is_no_file(tmp_path):
+    with pytest.raises(DecodeError, match="cannot be read"):
+        open_video("video\0.mp4")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DecodeError, match=r"gone\.mp4 cannot be read \(No such file or directory\); check the path"):
         open_video(tmp_path / "gone.mp4")

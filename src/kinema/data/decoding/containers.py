@@ -48,6 +48,7 @@ class FileKey:
     """Names one state of one file: another size or time of change is another key."""
 
     path: str
+    inode: int
     size: int
     changed_ns: int
 
@@ -79,9 +80,12 @@ def open_source(source: str | Path | bytes) -> tuple[IO[bytes], FileKey | None]:
         if facts.st_size == 0:
             raise DecodeError(f"{name} is empty (0 bytes), a video was needed; {_REENCODE}")
         file = open(source, "rb", buffering=0)  # noqa: PTH123, SIM115 - the reader closes it
-    except OSError as error:
-        raise DecodeError(f"{name} cannot be read ({error.strerror}); check the path and its permissions") from error
-    return file, FileKey(os.fspath(source), facts.st_size, facts.st_mtime_ns)
+    except (OSError, ValueError) as error:  # a ValueError for a path with a zero byte
+        if isinstance(error, DecodeError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise DecodeError(f"{name} cannot be read ({reason}); check the path and its permissions") from error
+    return file, FileKey(os.fspath(source), facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
 def recognise(head: bytes) -> str | None:

@@ -131,8 +131,9 @@ def index_frames(
             keys.insert(0, 0)
         keys = np.array(keys, dtype=np.int32)
         shown = shown[(shown >= keys[0]) & (pts[shown] != NO_TIME)]  # a packet without time is half of a frame
-        times, first_seen = np.unique(pts[shown], return_index=True)
-        packet = shown[first_seen]
+        # Packets of one time are one frame to a viewer; in VP8 the first of two is a hidden reference of the second.
+        times, last_seen = np.unique(pts[shown][::-1], return_index=True)
+        packet = shown[::-1][last_seen]
         start = _keyframe_of_each(times, packet, keys, pts[keys])
     last_duration = _last_duration(times, packets, header_rate, time_base)
     if packets.cut_off and len(times):

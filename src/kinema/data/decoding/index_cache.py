@@ -3,6 +3,7 @@
 One cache per process, so DataLoader workers hold one each. Bounded by the number of packets remembered, not by files.
 """
 
+import os
 import threading
 from collections import OrderedDict
 
@@ -12,6 +13,8 @@ from kinema.data.decoding.index import FrameIndex
 MAX_PACKETS = 1 << 18  # about 10 MB
 
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a worker forked while a thread held the lock would wait for it forever
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _indices: OrderedDict[FileKey, FrameIndex] = OrderedDict()
 _num_packets = 0
 

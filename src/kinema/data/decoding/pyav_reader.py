@@ -1,25 +1,18 @@
 """The default reader: PyAV, one thread, nothing decoded that is not needed, every frame verified by its timestamp.
 
-The plan of a decode: look the wanted frames up in the timestamp index, group them into runs, and for every run go to
-its keyframe and decode forward to its last frame. Four things make this exact and fast.
-
-* Packets are read once and kept until the reader is closed. Where that would take too much memory, or where the index is
-  remembered from an earlier visit, the reader seeks: a packet is identified by its display time and size, every further
-  one is compared with the index, and if a container seeks to the wrong place the file is read from its beginning.
-* A frame is taken for what it is by `frame.pts`, never by counting what comes out of the decoder.
-* Frames that no other frame refers to (most B-frames) are skipped unless they are wanted, and the decoder is drained
-  after the last wanted packet, so that reordering costs no further frame.
+The plan of a decode: look the wanted frames up in the timestamp index, group them into runs of packets that begin with a
+keyframe, and decode each run (`packet_decoding`). A frame is taken for what it is by its timestamp, never by counting
+what comes out of the decoder. An error ends a run; what does not depend on it is decoded around it.
 
 Colour: to full-range 8-bit RGB by swscale, as FFmpeg's command line and torchcodec do it (chroma upsampled with their
 bicubic default where a size is odd), with the matrix and range that the stream names, and ITU-R BT.601, limited range,
 where it names none. Equal to both to the bit for 8-bit video, FFmpeg 8.1 against 5.1; deeper video differs by version.
 
-Damage is noticed where the container or the decoder trips over it: lost and cut-off data always, single flipped bytes in
-about four of five frames that they spoil in H.264, one of three in HEVC and rarely in VP9 (measured). Video codecs carry
-no checksum; hashes are the remedy, see `kinema.data.inspection`.
+Damage is noticed where the container or the decoder trips over it. Of the frames that a flipped byte spoils these are
+about four in five in H.264, one in three in HEVC and few in VP9 (measured), because codecs carry no checksum. Hashes of
+the files are the remedy, see `kinema.data.inspection`.
 """
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -37,12 +30,9 @@ from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, ind
 from kinema.data.decoding.index_cache import recall, remember
 from kinema.data.decoding.interface import VideoReader
 from kinema.data.decoding.orientation import orientation_of
+from kinema.data.decoding.packet_decoding import decode_packets
 from kinema.data.decoding.packets import NO_TIME, PacketCursor
 from kinema.data.decoding.report import DecodeError, DecodeReport
-
-# Codecs whose syntax says of each frame whether any other refers to it, and whose decoder heeds that before decoding:
-# `nal_ref_idc` of H.264, picture type B of MPEG-4 part 2 and MPEG-2. HEVC only says so within a temporal layer.
-_SKIPS_UNREFERENCED = {"h264", "mpeg4", "mpeg2video"}
 
 # Containers that store no display times, only an order of decoding. If frames are reordered, the times that FFmpeg
 # derives for them are wrong.
@@ -217,7 +207,7 @@ class PyAVReader(VideoReader):
         frame_of_pts = {int(index.pts[number]): number for number in run.frames}
         drawn: set[int] = set()
         damage = None
-        for order, output in enumerate(self._output(run)):
+        for order, output in enumerate(decode_packets(self._cursor, index, run)):
             if isinstance(output, int) or output.is_corrupt:
                 damage = output if isinstance(output, int) else self._packet_of(output)
                 break
@@ -230,47 +220,6 @@ class PyAVReader(VideoReader):
                 break
         canvas.done.update(number for number in drawn if damage is None or index.packet[number] < damage)
         return damage
-
-    def _output(self, run: Run) -> Iterator[VideoFrame | int]:
-        """Feed the packets of a run to the decoder; yield the frames that come out, in display order.
-
-        The number of a packet that cannot be read or decoded is yielded in its turn, and is the last.
-        """
-        index, table = self.index, self.index.packets
-        packets = self._cursor.packets_from(run.first, table)
-        context = self._cursor.stream.codec_context
-        context.flush_buffers()
-        needed = {int(index.packet[number]) for number in run.frames}
-        can_skip = context.name in _SKIPS_UNREFERENCED and not index.by_order
-        skipping, context.skip_frame = False, "DEFAULT"
-        # Frames shown before the keyframe that a run starts from refer to frames before it; none after it refers to them.
-        earliest = min([table.pts[run.first], *(int(index.pts[number]) for number in run.frames)])
-        # Where frames are only counted, those shown before the last wanted one may be stored after it.
-        last = len(table) - 1 if index.by_order else run.last
-        for number in range(run.first, last + 1):
-            packet = next(packets, None)
-            if packet is None or number in table.broken:
-                yield number
-                return
-            if NO_TIME < table.pts[number] < earliest and not index.by_order:
-                continue
-            if can_skip and skipping == (number in needed):
-                skipping = not skipping
-                context.skip_frame = "NONREF" if skipping else "DEFAULT"
-            try:
-                frames = context.decode(packet)
-            except av.error.FFmpegError:
-                yield number
-                return
-            for frame in frames:
-                if run.first and frame.pts == table.pts[run.first] and not frame.key_frame:
-                    yield run.first  # the container was wrong to call it a keyframe
-                    return
-                yield frame
-        try:
-            yield from context.decode(None)
-        except av.error.FFmpegError:
-            yield run.first
 
     def _packet_of(self, frame: VideoFrame) -> int:
         """Number the packet of a decoded frame; 0 if that is unknown, so that no frame of the run passes for exact."""
