@@ -1,6 +1,7 @@
 """What many tests share: one tiny motion set, and calls of the command line within this process."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 
 from kinema.cli import main
+
+# For all tests of one process: some watch the memory of the process.
+os.environ["KINEMA_KEEP_FREED_MEMORY"] = "0"
 
 REPOSITORY = Path(__file__).parents[1]
 
