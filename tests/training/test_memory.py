@@ -27,6 +27,6 @@ def test_pages_are_kept(wanted, told):
     answer, faults = done.stdout.split()
     assert answer == told
     if told == "True":
-        assert int(faults) < 1000
+        assert int(faults) < 100
     else:
-        assert int(faults) > 1000
+        assert int(faults) > 200  # ten times 32 huge pages; some 160,000 where pages are small
