@@ -37,3 +37,16 @@ class StreamingMixer(Protocol):
     def step(self, frame: Float[Tensor, "B C H W"], state: Tensor) -> tuple[Float[Tensor, "B C H W"], Tensor]:
         """One frame and the state before it; returns the output frame and the next state."""
         ...
+
+
+@runtime_checkable
+class PointwiseMixer(Protocol):
+    """A mixer that knows a shorter way to the 1 x 1 convolution behind it than through its own output."""
+
+    def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
+
+    def then_pointwise(
+        self, x: Float[Tensor, "B C T H W"], weight: Float[Tensor, "D C 1 1"]
+    ) -> Float[Tensor, "B D T H W"]:
+        """What a convolution with `weight`, without bias and stride, gives on every frame of `forward(x)`."""
+        ...

@@ -1,12 +1,14 @@
 """Temporal shift (Lin, Gan and Han 2019, sections 3 and 4, arXiv:1811.08383)."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinema.operators.shifted_pointwise import Move, shifted_pointwise, spans
 from kinema.shapes import check_clip
 
 
@@ -50,16 +52,28 @@ class TemporalShift(nn.Module):
                 f"give fraction >= {2 / channels:.4g}, or leave the shift out"
             )
 
+    @property
+    def moves(self) -> list[Move]:
+        """Which channels come from how many frames later."""
+        first, second = slice(0, self.fold), slice(self.fold, 2 * self.fold)
+        if self.causal:
+            return [Move(first, -1), Move(slice(self.fold, self.channels), 0)]
+        still = [Move(slice(2 * self.fold, self.channels), 0)] if 2 * self.fold < self.channels else []
+        return [Move(first, 1), Move(second, -1), *still]
+
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         check_clip(x, channels=self.channels)
         frames = x.transpose(1, 2)  # as a backbone keeps them in memory, so that it folds the result without a copy
-        if self.causal:
-            past, still = frames.split([self.fold, self.channels - self.fold], dim=2)
-            shifted = torch.cat([delay(past), still], dim=2)
-        else:
-            future, past, still = frames.split([self.fold, self.fold, self.channels - 2 * self.fold], dim=2)
-            shifted = torch.cat([advance(future), delay(past), still], dim=2)
-        return shifted.transpose(1, 2)
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return _concatenated(frames, self.moves).transpose(1, 2)
+        return _Shift.apply(frames, self.moves).transpose(1, 2)
+
+    def then_pointwise(
+        self, x: Float[Tensor, "B C T H W"], weight: Float[Tensor, "D C 1 1"]
+    ) -> Float[Tensor, "B D T H W"]:
+        """The shift and the 1 x 1 convolution behind it in one, without the copy; see `shifted_pointwise`."""
+        check_clip(x, channels=self.channels)
+        return shifted_pointwise(x.transpose(1, 2), weight, self.moves).transpose(1, 2)
 
     def init_state(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F H W"]:
         """Zeros: before the first frame there is nothing.
@@ -83,11 +97,33 @@ class TemporalShift(nn.Module):
         return f"channels={self.channels}, fraction={self.fraction}, causal={self.causal}"
 
 
-def advance(frames: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T C H W"]:
-    """Frame t + 1 at t; zeros at the last frame."""
-    return F.pad(frames[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
+def _concatenated(frames: Float[Tensor, "B T C H W"], moves: list[Move]) -> Float[Tensor, "B T C H W"]:
+    """The shift without writing into slices, which exporters get silently wrong."""
+    parts = []
+    for move in moves:
+        _, source = spans(move.offset, frames.shape[1])
+        padding = (0, 0, 0, 0, 0, 0, max(-move.offset, 0), max(move.offset, 0))
+        parts.append(F.pad(frames[:, source, move.channels], padding))
+    return torch.cat(parts, dim=2)
 
 
-def delay(frames: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T C H W"]:
-    """Frame t - 1 at t; zeros at the first frame."""
-    return F.pad(frames[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+class _Shift(torch.autograd.Function):
+    """The shift by one write of every number; its gradient is the opposite shift, so nothing is kept for it."""
+
+    @staticmethod
+    def forward(frames: Tensor, moves: list[Move]) -> Tensor:
+        shifted = torch.empty_like(frames)
+        for channels, offset in moves:
+            target, source = spans(offset, frames.shape[1])
+            shifted[:, target, channels] = frames[:, source, channels]
+            if offset:
+                shifted[:, -1 if offset > 0 else 0, channels] = 0
+        return shifted
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, list[Move]], output: Tensor) -> None:
+        ctx.moves = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Shift.apply(gradients[0], [Move(channels, -offset) for channels, offset in ctx.moves]), None
