@@ -175,7 +175,7 @@ def _main_video_stream(container: InputContainer, name: str) -> VideoStream:
         )
     context = stream.codec_context
     if context is None:
-        raise DecodeError(f"{name}: no decoder for its video codec ({stream.codec_tag}) is built in; {_REENCODE}")
+        raise DecodeError(f"{name}: its video codec is unknown, one that FFmpeg decodes was needed; {_REENCODE}")
     if context.width < 1 or context.height < 1:
         raise DecodeError(f"{name}: its header gives no picture size; {_REENCODE}")
     if context.width * context.height > MAX_PIXELS:

@@ -120,7 +120,6 @@ class PacketCursor:
     def read_table(self) -> PacketTable:
         """Read every packet, and keep them for decoding if they are small enough together."""
         table, kept, kept_bytes = PacketTable(), [], 0
-        packet = None
         try:
             for packet in self._packets:
                 table.append(packet)
@@ -187,9 +186,12 @@ class PacketCursor:
         return False
 
     def _demux(self) -> Iterator[Packet]:
-        for packet in self.container.demux(self.stream):
-            if packet.size:  # the last packet of all is an empty one
-                yield packet
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:  # the last packet of all is an empty one
+                    yield packet
+        except IndexError:
+            return  # PyAV, at the end of a file in which a further stream has turned up (damaged MPEG-TS)
 
     def _next(self) -> Packet | None:
         try:
