@@ -153,18 +153,20 @@ def test_without_torchcodec_ours_is_the_baseline(videos, monkeypatch):
     assert rows[0].ratio == 1
 
 
-def test_a_leak_shows_and_no_leak_shows_none(videos):
-    kept = []
-
-    def leaking():
-        for _ in range(20):
-            kept.append(torch.ones(1 << 18))  # 1 MiB
-            yield torch.zeros(4, 1)
-
-    row = measure_memory(leaking, num_clips=400, readings=5)
+def test_growth_is_counted_from_when_caches_are_full(monkeypatch):
+    readings = iter([100.0, 150.0, 151.0, 152.0, 160.0])
+    monkeypatch.setattr(throughput, "_resident_mib", lambda: next(readings))
+    row = measure_memory(lambda: (torch.zeros(4, 1) for _ in range(20)), num_clips=400, readings=5)
     assert row.clips == (80, 160, 240, 320, 400)
-    assert 50 < row.growth_mib < 80, "60 MiB from the second reading to the last"
-    kept.clear()
+    assert row.resident_mib == (100, 150, 151, 152, 160)
+    assert row.growth_mib == 10
+
+
+def test_memory_is_that_of_this_process(videos):
+    before = throughput._resident_mib()
+    held = torch.ones(1 << 26)  # 256 MiB
+    assert 200 < throughput._resident_mib() - before < 300
+    del held
     row = measure_memory(kinema_loader(videos, Segments(4), TrainTransform(32)), num_clips=60, readings=3)
     assert len(row.resident_mib) == 3
     assert row.growth_mib < 10
