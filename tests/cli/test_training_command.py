@@ -25,6 +25,7 @@ def test_fit_leaves_everything_to_run_again_and_validate_agrees(cli):
     }
     metrics = metrics_of(run)
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 1
+    assert metrics["epochs"] == 1 and metrics["steps"] == 9
     assert metrics["videos"] == 24 and metrics["undecodable"] == 0 and metrics["seconds"] > 0
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert any("val/top1" in line for line in history)

@@ -4,8 +4,15 @@ import json
 
 import pytest
 
-from kinema.sweeps.collect import markdown_table, paired_difference, read_results, read_runs, write_results
-from kinema.sweeps.figures import draw_bars, draw_curves, validation_curve
+from kinema.sweeps.collect import (
+    markdown_table,
+    paired_difference,
+    read_results,
+    read_runs,
+    validation_curve,
+    write_results,
+)
+from kinema.sweeps.figures import draw_bars, draw_curves
 from kinema.sweeps.report import BEGIN, END, write_report
 
 

@@ -45,6 +45,12 @@ class RunRow:
     run: str
 
 
+def validation_curve(run: Path) -> list[tuple[int, float]]:
+    """Epochs done and validation top-1 after each, from a run's `history.jsonl`."""
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(line["epoch"] + 1, line["val/top1"]) for line in lines if "val/top1" in line]
+
+
 def read_run(folder: Path) -> RunRow | None:
     """Read one run folder; None if it has not finished.
 
@@ -54,6 +60,7 @@ def read_run(folder: Path) -> RunRow | None:
         return None
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    metrics["epochs"] = len(validation_curve(folder))
     known: dict[str, Any] = {**environment, **metrics, "variant": folder.parent.name, "run": folder.name}
     return RunRow(**{field.name: known.get(field.name, 0) for field in fields(RunRow)})
 

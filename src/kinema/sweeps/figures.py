@@ -1,17 +1,10 @@
 """Pictures of collected runs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from kinema.sweeps.collect import RunRow
-
-
-def validation_curve(run: Path) -> list[tuple[int, float]]:
-    """Validation top-1 after each epoch, from a run's `history.jsonl`."""
-    lines = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [(line["epoch"] + 1, line["val/top1"]) for line in lines if "val/top1" in line]
 
 
 def draw_curves(
@@ -36,15 +29,16 @@ def draw_curves(
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for place, (variant, runs) in enumerate(curves.items()):
-        for index, curve in enumerate(runs):
-            axes.plot(
-                [epoch for epoch, _ in curve],
-                [100 * top1 for _, top1 in curve],
-                color=f"C{place}",
-                marker="o",
-                markersize=3,
-                label=variant if index == 0 else None,
-            )
+        for curve in runs:
+            epochs, shares = [epoch for epoch, _ in curve], [100 * top1 for _, top1 in curve]
+            axes.plot(epochs, shares, color=f"C{place}", marker="o", markersize=3)
+        # At the end of its line, where no legend can cover another.
+        label = f"{variant} {fmean(100 * curve[-1][1] for curve in runs):.1f}"
+        end = (runs[0][-1][0], 100 * runs[0][-1][1])
+        axes.annotate(label, end, (6, -8), textcoords="offset points", color=f"C{place}", annotation_clip=False)
+    last = max(epoch for runs in curves.values() for curve in runs for epoch, _ in curve)
+    axes.set_xlim(0.9, last * 1.25)
+    axes.set_xticks(range(1, last + 1, max(1, last // 10)))
     if ceiling is not None:
         axes.axhline(100 * ceiling, color="0.5", linestyle="--", linewidth=1)
         axes.annotate(
@@ -54,7 +48,6 @@ def draw_curves(
             fontsize=8,
         )
     axes.set(xlabel="epoch", ylabel="top-1 on validation videos, %", ylim=(0, 101), title=title)
-    axes.legend(loc="center right")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 

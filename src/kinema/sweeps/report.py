@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kinema.sweeps.collect import RunRow, markdown_table, read_runs, write_results
-from kinema.sweeps.figures import draw_bars, draw_curves, validation_curve
+from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
+from kinema.sweeps.figures import draw_bars, draw_curves
 
 BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
 

@@ -173,7 +173,9 @@ class RecordEvaluation(Callback):
         fitting = trainer.state.fn == "fit"
         facts: dict[str, Any] = {"stage": str(trainer.state.fn), "part": part}
         if fitting:
-            facts |= {"epochs": trainer.current_epoch + int(trainer.training), "steps": trainer.global_step}
+            # Lightning counts an epoch as done when its validation has ended, so that one is not counted yet.
+            done = trainer.current_epoch + int(trainer.validating or trainer.state.stage == "validate")
+            facts |= {"epochs": done, "steps": trainer.global_step}
         if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
             facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch}
         self.run.write_metrics(video_metrics(module.evaluated[part]) | {"seconds": round(self.seconds, 2)} | facts)
