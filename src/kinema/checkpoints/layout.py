@@ -88,7 +88,7 @@ def layout_of(model: nn.Module) -> Layout:
             *place, _ = plain_name(name).split(".")
             residual = place[-1].startswith("conv")
             block = ".".join(place[:-1] if residual else place)
-            operators[_kind(module.operator, residual)].add(block.removesuffix(".block"))
+            operators[_kind(module.operator, residual)].add(block)
     shapes = {plain_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return Layout(trunk_of(shapes), freeze(operators), classes_of(shapes))
 

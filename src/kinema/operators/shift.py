@@ -45,7 +45,7 @@ class TemporalShift(nn.Module):
         self.channels = channels
         self.fraction = fraction
         self.causal = causal
-        self.fold = math.floor(channels * fraction / 2 + 1e-9)  # 2 / 3 of 9 channels is 6, not 5.999
+        self.fold = math.floor(channels * fraction / 2 + 1e-9)  # 180 * 0.7 / 2 is 63, not 62.99
         if self.fold == 0:
             raise ValueError(
                 f"fraction={fraction} moves no channel of channels={channels}; "
