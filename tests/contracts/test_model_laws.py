@@ -124,3 +124,15 @@ def test_bfloat16_stays_near(name, options, clip):
 @pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
 def test_exports(name, options, clip):
     assert_exports(build(name, **options), clip[:1])
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=ids)
+def test_compiles_whole_in_training_and_in_evaluation(name, options, clip):
+    """Without code generation: what counts here is that one graph holds it all and equals the network."""
+    torch.compiler.reset()  # it remembers the networks of other tests, and gives up at the ninth
+    model = build(name, **options)
+    model.head.dropout.p = 0.0
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for training in (False, True):
+        model.train(training)
+        torch.testing.assert_close(compiled(clip), model(clip), rtol=1e-4, atol=1e-4)

@@ -66,6 +66,13 @@ def test_ratios_are_taken_within_a_round(log, clock):
     assert b.clips_per_s == pytest.approx(2 / 0.030)
 
 
+def test_the_ratio_is_the_median_of_ratios_and_not_the_ratio_of_medians(log, clock):
+    """One round of three was disturbed while the second network ran."""
+    clock([10, 30, 22, 20, 100, 110])  # a b, b a, a b
+    _, b = compare_latency({"a": Counting("a"), "b": Counting("b")}, SHAPE, rounds=3, warmup=0)
+    assert b.ratio == pytest.approx(1.1)
+
+
 def test_the_spread_is_that_of_the_ratios(log, clock):
     clock([10, 10, 20, 10, 10, 30, 40, 10, 10, 50])  # a b, b a, a b, b a, a b
     _, b = compare_latency({"a": Counting("a"), "b": Counting("b")}, SHAPE, rounds=5, warmup=0)

@@ -132,6 +132,13 @@ def test_every_norm_starts_at_one():
             assert module.weight.eq(1).all()
 
 
+def test_convolutions_start_as_in_the_tsm_code():
+    """Standard deviations measured on their network: sqrt(2 / (kernel area x output channels)), as torchvision's."""
+    trunk = kinema.create_model("tsm_r50").backbone.trunk
+    for name, std in (("conv1", 0.02507), ("layer1.0.conv1.conv", 0.1758), ("layer1.0.conv2", 0.05832)):
+        assert trunk.get_submodule(name).weight.std().item() == pytest.approx(std, rel=0.05)
+
+
 def test_reset_classifier_changes_the_classifier_alone(clip):
     model = kinema.create_model("tsm_nano", num_classes=7).double().eval()
     features = model.forward_features(clip.double())
