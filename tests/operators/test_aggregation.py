@@ -1,0 +1,121 @@
+"""Temporal aggregation against pooling, two norms and an addition, written out."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kinema.operators.aggregation import TemporalAggregation
+
+
+def built(*, own=True, norm=nn.BatchNorm2d, **options):
+    layer = TemporalAggregation(norm(4), norm(4) if own else None, **options)
+    for module in layer.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return layer.double()
+
+
+def literal(layer, x):
+    """Frame by frame, from the definition."""
+    reach, frames = layer.kernel // 2, x.shape[2]
+    pooled = torch.zeros_like(x)
+    for t in range(frames):
+        around = x[:, :, max(t - reach, 0) : t + reach + 1]
+        if "avg" in layer.pooling:
+            pooled[:, :, t] += around.sum(2) / layer.kernel
+        if "max" in layer.pooling:
+            pooled[:, :, t] += around.amax(2)
+
+    def apply(norm, clip):
+        return F.batch_norm(
+            clip, norm.running_mean.clone(), norm.running_var.clone(), norm.weight, norm.bias, norm.training, 0.1, 1e-5
+        )
+
+    if layer.norm_pool is None:
+        return apply(layer.norm, x + pooled)
+    return apply(layer.norm, x) + apply(layer.norm_pool, pooled)
+
+
+@pytest.mark.parametrize("layout", ["clip", "frames", "channels last"])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("frames", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"kernel": 5},
+        {"kernel": 1},
+        {"pooling": "max"},
+        {"pooling": "avg+max"},
+        {"own": False},
+        {"own": False, "pooling": "max", "kernel": 5},
+    ],
+)
+def test_equals_pooling_and_norms(options, frames, training, layout):
+    layer = built(**options).train(training)
+    x = torch.randn(2, 4, frames, 6, 5, dtype=torch.float64)
+    if layout == "frames":
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    if layout == "channels last":
+        x = x.permute(0, 2, 3, 4, 1).contiguous().permute(0, 4, 1, 2, 3)
+    x.requires_grad_()
+    expected = literal(layer, x)
+    direction = torch.randn_like(expected)
+    inputs = [x, *layer.parameters()]
+    wanted = torch.autograd.grad(expected, inputs, direction)
+    got = layer(x)
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    for ours, theirs in zip(torch.autograd.grad(got, inputs, direction), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+def test_running_statistics_move_as_in_batch_norm(momentum):
+    layer = built(norm=lambda channels: nn.BatchNorm2d(channels, momentum=momentum)).train()
+    own, pooled = (nn.BatchNorm3d(4, momentum=momentum).double() for _ in range(2))
+    own.load_state_dict(layer.norm.state_dict())
+    pooled.load_state_dict(layer.norm_pool.state_dict())
+    for _ in range(3):
+        x = torch.randn(2, 4, 5, 6, 5, dtype=torch.float64)
+        layer(x)
+        own(x)
+        pooled(F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)))
+    for ours, theirs in ((layer.norm, own), (layer.norm_pool, pooled)):
+        for name, wanted in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], wanted)
+
+
+def test_at_first_it_is_the_norm_alone():
+    norm = nn.BatchNorm2d(4).eval()
+    layer = TemporalAggregation(norm, nn.BatchNorm2d(4)).eval()
+    x = torch.randn(2, 4, 5, 3, 3)
+    torch.testing.assert_close(layer(x), torch.stack([norm(x[:, :, t]) for t in range(5)], dim=2))
+
+
+def test_large_means_do_not_spoil_the_variance():
+    """Features far from zero: a variance as mean of squares less square of mean would lose its digits."""
+    layer = TemporalAggregation(nn.BatchNorm2d(4), nn.BatchNorm2d(4)).train()
+    nn.init.ones_(layer.norm_pool.weight)
+    x = torch.randn(2, 4, 4, 9, 9) + 30 * torch.arange(4)[:, None, None, None]
+    torch.testing.assert_close(layer(x), layer.double()(x.double()).float(), rtol=1e-3, atol=2e-3)
+
+
+def test_one_pixel_of_one_frame_has_no_variance():
+    with pytest.raises(ValueError, match="more than 1 value"):
+        built().train()(torch.randn(1, 4, 1, 1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernel": 2}, "kernel=2 frames have no centre"),
+        ({"pooling": "mean"}, "pooling='mean' is unknown; give one of"),
+    ],
+)
+def test_what_cannot_be_built(options, message):
+    with pytest.raises(ValueError, match=message):
+        TemporalAggregation(nn.BatchNorm2d(4), nn.BatchNorm2d(4), **options)
