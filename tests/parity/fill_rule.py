@@ -58,7 +58,12 @@ def _fill(name, shape, scale):
 def clip_of(input_shape):
     """The rule's clip as (1, C, T, H, W).
 
-    The TSM authors stack frames along channels, (1, T * 3, H, W); mmaction2 has (1, T, 3, H, W).
+    The TSM authors stack frames along channels, (1, T * 3, H, W); mmaction2 has (1, T, 3, H, W), TAdaConv's authors
+    (1, 3, T, H, W), of which SlowFast takes two, the slow and the fast: one of the fast is enough.
     """
+    if isinstance(input_shape[0], list):
+        input_shape = input_shape[1]
     values = torch.from_numpy(np.random.RandomState(0).standard_normal(input_shape))
+    if values.ndim == 5 and values.shape[1] == 3:
+        return values
     return values.reshape(1, -1, 3, *input_shape[-2:]).transpose(1, 2).contiguous()

@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.backbones.holes import Batch, OperatorFactory, Placement, Site, Trunk, open_holes
+from kinema.backbones.holes import Batch, LayerFactory, OperatorFactory, Placement, Site, Trunk, open_holes
 from kinema.shapes import fold_time, unfold_time
 
 
@@ -18,6 +18,9 @@ class Filling(TypedDict, total=False):
     mixer_every: int
     after_block: Mapping[str, OperatorFactory] | None
     before_stage: Mapping[str, OperatorFactory] | None
+    convolution: LayerFactory | None
+    norm: LayerFactory | None
+    convolution_stages: Sequence[str] | None
 
 
 class FrameBackbone(nn.Module):

@@ -6,7 +6,7 @@ number of clips is what stays the same from the first layer to the last, so that
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from kinema.shapes import fold_time, unfold_time
 
 OperatorFactory = Callable[[int], nn.Module]
+LayerFactory = Callable[[nn.Module], nn.Module]
+"""Builds what takes the place of a layer, from that layer."""
 Placement = Literal["residual", "in_place"]
 
 
@@ -127,6 +129,7 @@ class Site:
         in_channels: Channels the block takes.
         out_channels: Channels the block gives.
         mixes: Whether a mixer may stand here.
+        spatial: Names of its convolutions over pixels, each with the name of the norm behind it.
     """
 
     stage: str
@@ -135,6 +138,7 @@ class Site:
     in_channels: int
     out_channels: int
     mixes: bool = True
+    spatial: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -151,6 +155,9 @@ def open_holes(
     mixer_every: int = 1,
     after_block: Mapping[str, OperatorFactory] | None = None,
     before_stage: Mapping[str, OperatorFactory] | None = None,
+    convolution: LayerFactory | None = None,
+    norm: LayerFactory | None = None,
+    convolution_stages: Sequence[str] | None = None,
 ) -> None:
     """Put operators into a trunk, in place.
 
@@ -160,7 +167,8 @@ def open_holes(
         in_place    y = shortcut(mixer(x)) + branch(mixer(x))
 
     A name in the trunk's state dict changes only where an operator stands: `conv1` becomes `conv1.conv` behind a
-    residual mixer, a block `B` with an operator before or after it `B.block`, a stage with one in front `S.blocks`.
+    residual mixer, a block `B` with an operator before or after it `B.block`, a stage with one in front `S.blocks`,
+    and what took the place of `conv2` is `conv2.operator`.
 
     Args:
         trunk: Network on frames.
@@ -171,6 +179,9 @@ def open_holes(
         mixer_every: Blocks from one mixer to the next, counted anew in each stage; at least 1.
         after_block: Name of a block to the factory of an operator behind it, given the block's output channels.
         before_stage: Name of a stage to the factory of an operator in front of it, given the stage's input channels.
+        convolution: Builds what takes the place of each convolution over pixels, from that convolution.
+        norm: Builds what takes the place of the norm behind each of these, from that norm.
+        convolution_stages: Stages in which convolutions and norms are replaced; None for all.
 
     Raises:
         ValueError: On an unknown placement, a step below 1, or a name that is no block or stage of the trunk.
@@ -181,11 +192,17 @@ def open_holes(
     if mixer_every < 1:
         raise ValueError(f"mixer_every={mixer_every} is no number of blocks; give 1 for a mixer in every block")
     _check_names(after_block, [site.name for site in sites], "block")
-    _check_names(before_stage, list(dict.fromkeys(site.stage for site in sites)), "stage")
+    stages = list(dict.fromkeys(site.stage for site in sites))
+    _check_names(before_stage, stages, "stage")
+    _check_names(convolution_stages or (), stages, "stage")
 
     for site in sites:
         blocks = trunk.get_submodule(site.stage)
         block = blocks.get_submodule(str(site.index))
+        if convolution_stages is None or site.stage in convolution_stages:
+            for conv_name, norm_name in site.spatial:
+                _replace(block, conv_name, convolution, batch)
+                _replace(block, norm_name, norm, batch)
         parts: OrderedDict[str, nn.Module] = OrderedDict(block=block)
         if mixer is not None and site.mixes and site.index % mixer_every == 0:
             hole = Hole(mixer(site.in_channels), batch)
@@ -205,6 +222,11 @@ def open_holes(
         trunk.set_submodule(stage, nn.Sequential(OrderedDict(before=hole, blocks=trunk.get_submodule(stage))))
 
 
-def _check_names(given: Mapping[str, OperatorFactory], known: list[str], what: str) -> None:
+def _replace(block: nn.Module, name: str, factory: LayerFactory | None, batch: Batch) -> None:
+    if factory is not None:
+        block.set_submodule(name, Hole(factory(block.get_submodule(name)), batch))
+
+
+def _check_names(given: Iterable[str], known: list[str], what: str) -> None:
     if unknown := sorted(set(given) - set(known)):
         raise ValueError(f"no {what} of this backbone is named {unknown}; its {what}s are {known}")

@@ -1,10 +1,11 @@
 """ResNet (He et al. 2016, arXiv:1512.03385) on every frame."""
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from timm.models.resnet import BasicBlock, Bottleneck
 from timm.models.resnet import ResNet as TimmResNet
+from torch import nn
 
 from kinema.backbones.frames import Filling, FrameBackbone
 from kinema.backbones.holes import Site
@@ -14,6 +15,7 @@ def resnet(
     layers: Sequence[int],
     *,
     bottleneck: bool = True,
+    stem_pool: bool = True,
     in_channels: int = 3,
     **filling: Unpack[Filling],
 ) -> FrameBackbone:
@@ -25,6 +27,8 @@ def resnet(
     Args:
         layers: Number of blocks in each of the four stages, which are named "layer1" to "layer4".
         bottleneck: Blocks of three convolutions (ResNet-50 and deeper) instead of two.
+        stem_pool: Max pooling behind the first convolution. Without it the first block of "layer1" has stride 2
+            instead, as in the networks of TAdaConv's authors; bottlenecks only.
         in_channels: Channels of the clip.
         filling: Operators for the holes; every block may hold a mixer.
 
@@ -40,7 +44,14 @@ def resnet(
         global_pool="",
         zero_init_last=False,
     )
-    return _with_holes(trunk, layers, in_channels, **filling)
+    if not stem_pool:
+        if not bottleneck:
+            raise ValueError("stem_pool=False needs bottleneck=True: the first basic block has no shortcut to stride")
+        trunk.set_submodule("maxpool", nn.Identity())
+        first = trunk.get_submodule("layer1.0")
+        for name in ("conv2", "downsample.0"):
+            cast(nn.Conv2d, first.get_submodule(name)).stride = (2, 2)
+    return _with_holes(trunk, layers, in_channels, bottleneck, **filling)
 
 
 def small_resnet(
@@ -73,16 +84,17 @@ def small_resnet(
         global_pool="",
         zero_init_last=False,
     )
-    return _with_holes(trunk, layers, in_channels, **filling)
+    return _with_holes(trunk, layers, in_channels, False, **filling)
 
 
 def _with_holes(
-    trunk: TimmResNet, layers: Sequence[int], in_channels: int, **filling: Unpack[Filling]
+    trunk: TimmResNet, layers: Sequence[int], in_channels: int, bottleneck: bool, **filling: Unpack[Filling]
 ) -> FrameBackbone:
     sites = []
+    spatial = (("conv2", "bn2"),) if bottleneck else (("conv1", "bn1"), ("conv2", "bn2"))
     channels = trunk.feature_info[0]["num_chs"]
     for stage, num_blocks, info in zip(range(1, 5), layers, trunk.feature_info[1:], strict=True):
         for index in range(num_blocks):
-            sites.append(Site(f"layer{stage}", index, "conv1", channels, info["num_chs"]))
+            sites.append(Site(f"layer{stage}", index, "conv1", channels, info["num_chs"], spatial=spatial))
             channels = info["num_chs"]
     return FrameBackbone(trunk, sites, num_features=trunk.num_features, in_channels=in_channels, **filling)

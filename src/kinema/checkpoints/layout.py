@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kinema.backbones.holes import Hole
+from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.nonlocal_block import NonLocalBlock
 from kinema.operators.shift import TemporalShift
+from kinema.operators.tada_layer import TAdaLayer
 from kinema.operators.temporal_pool import TemporalMaxPool
 
 RESIDUAL_SHIFT = "residual shift"
@@ -22,6 +24,8 @@ IN_PLACE_SHIFT = "in-place shift"
 CAUSAL = "causal "  # in front of the two
 NON_LOCAL = "non-local block"
 TEMPORAL_POOL = "temporal pool"
+CALIBRATED = "calibrated convolution"
+AGGREGATION = "temporal aggregation"
 
 Operators = Mapping[str, frozenset[str]]
 """Kind of operator to the blocks or stages that hold one."""
@@ -77,7 +81,8 @@ def plain_name(name: str) -> str:
     name = re.sub(r"^(layer\d|blocks\.\d)\.blocks\.", r"\1.", name)
     name = re.sub(r"\.block\.", ".", name)
     name = re.sub(r"\.(conv\w*)\.conv\.", r".\1.", name)
-    return re.sub(r"\.(mixer|after|before)\.operator\.", r".\1.", name)
+    name = re.sub(r"\.(mixer|after|before)\.operator\.", r".\1.", name)
+    return re.sub(r"\.operator\.(conv|norm)\.", ".", name)  # what took the place of a convolution or a norm
 
 
 def layout_of(model: nn.Module) -> Layout:
@@ -86,7 +91,7 @@ def layout_of(model: nn.Module) -> Layout:
     for name, module in model.named_modules():
         if isinstance(module, Hole):
             *place, _ = plain_name(name).split(".")
-            residual = place[-1].startswith("conv")
+            residual = place[-1].startswith(("conv", "bn"))
             block = ".".join(place[:-1] if residual else place)
             operators[_kind(module.operator, residual)].add(block)
     shapes = {plain_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -130,6 +135,10 @@ def _kind(operator: nn.Module, residual: bool) -> str:
         return NON_LOCAL
     if isinstance(operator, TemporalMaxPool):
         return TEMPORAL_POOL
+    if isinstance(operator, TAdaLayer):
+        return CALIBRATED
+    if isinstance(operator, TemporalAggregation):
+        return AGGREGATION
     if isinstance(operator, TemporalShift):
         return (CAUSAL if operator.causal else "") + (RESIDUAL_SHIFT if residual else IN_PLACE_SHIFT)
     return f"{'residual' if residual else 'in-place'} {type(operator).__name__}"

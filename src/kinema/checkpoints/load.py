@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoints import mmaction2, own, timm, tsm
+from kinema.checkpoints import mmaction2, own, tadaconv, timm, tsm
 from kinema.checkpoints.files import read_tensors
 from kinema.checkpoints.layout import CAUSAL, Layout, Translation, layout_of, layout_of_checkpoint, plain_name
 from kinema.checkpoints.report import LoadReport
@@ -39,6 +39,8 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
             number of classes than the model.
     """
     tensors = _without_holder(read_tensors(source), model)
+    if _is_of_tadaconv(tensors, model):
+        return _load_tadaconv(model, tensors, strict=True)
     translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
@@ -73,6 +75,8 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
     Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
     """
     tensors = _without_holder(read_tensors(source), model)
+    if _is_of_tadaconv(tensors, model):
+        return _load_tadaconv(model, tensors, strict=False)
     translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
@@ -80,6 +84,41 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
     if not report.loaded:
         raise ValueError(f"{_describe(translation, theirs)}, but no tensor of it has a place in the model, {ours}")
     model.load_state_dict(values)
+    return report
+
+
+def _is_of_tadaconv(tensors: Mapping[str, Tensor], model: nn.Module) -> bool:
+    return not set(tensors) >= _needed(model) and tadaconv.recognises(set(tensors))
+
+
+def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool) -> LoadReport:
+    """Names and shapes of TAdaConv's authors decide by themselves whether a file fits: they leave nothing to guess."""
+    ours = tadaconv.counterparts(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    theirs = tadaconv.describe(shapes)
+    report = LoadReport(source=f"{tadaconv.ORIGIN}: {theirs}")
+    converted = tadaconv.to_ours(model, tensors)
+    for name, counterpart in ours.items():
+        if name in converted:
+            report.loaded.append(name)
+            report.renamed[name] = counterpart.name
+        elif counterpart.name in shapes:
+            why = f"shape {counterpart.shape} as they hold it; {counterpart.name} has {shapes[counterpart.name]}"
+            report.initial[name] = why
+            report.refused[counterpart.name] = f"shape {shapes[counterpart.name]}; {name} has {counterpart.shape} there"
+        else:
+            report.initial[name] = "not in the checkpoint"
+    known = {counterpart.name for counterpart in ours.values()}
+    report.refused |= {name: "no such tensor in the model" for name in shapes if name not in known}
+    lost = {name: why for name, why in report.initial.items() if not name.endswith(_COUNTER)}
+    if not converted or (strict and (lost or report.refused)):
+        what = tadaconv.describe({counterpart.name: counterpart.shape for counterpart in ours.values()})
+        raise ValueError(
+            f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}; the model is {what}. Without a value: {_some(lost)}. "
+            f"Without a place: {_some(report.refused)}. Build the model that fits (kinema.list_models() names them), "
+            "with the options it was trained with, or take what fits with kinema.init_from"
+        )
+    model.load_state_dict(model.state_dict() | converted)
     return report
 
 
@@ -95,7 +134,7 @@ def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 
 def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
     names = set(tensors)
-    if names >= {name for name in model.state_dict() if not name.endswith(_COUNTER)}:
+    if names >= _needed(model):
         return Translation("kinema", {plain_name(name): name for name in tensors}, layout_of(model).operators)
     for origin in _ORIGINS:
         if origin.recognises(names):
@@ -104,6 +143,10 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
         f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
         "TSM authors, mmaction2, and ResNet and MobileNetV2 of timm and torchvision"
     )
+
+
+def _needed(model: nn.Module) -> set[str]:
+    return {name for name in model.state_dict() if not name.endswith(_COUNTER)}
 
 
 def _refuse_other_architecture(translation: Translation, theirs: Layout, ours: Layout) -> None:
@@ -159,6 +202,10 @@ def _match(
             report.loaded.append(name)
             if theirs != name:
                 report.renamed[name] = theirs
+        elif _without_ones(value) == _without_ones(initial):
+            values[name] = value.reshape(initial.shape)
+            report.loaded.append(name)
+            report.renamed[name] = theirs
         elif _is_stem(plain) and _same_but_channels(value, initial):
             values[name] = value.mean(dim=1, keepdim=True).expand_as(initial)
             report.inflated[name] = (
@@ -171,6 +218,14 @@ def _match(
     if any("shift" in kind for kind in layout_of(model).operators):
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
     return values, report
+
+
+def _without_ones(tensor: Tensor) -> tuple[int, ...]:
+    """The shape, but for leading axes of one: a calibrated convolution has two for clip and frame."""
+    shape = tuple(tensor.shape)
+    while shape[:1] == (1,):
+        shape = shape[1:]
+    return shape
 
 
 def _is_stem(plain: str) -> bool:

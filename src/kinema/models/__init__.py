@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from torch import nn
 
+from kinema.models.tada2d import tada2d_nano, tada2d_r50
 from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
 from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
 
@@ -25,6 +26,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         tsm_r50,
         tsm_r101,
         tsm_mobilenetv2,
+        tada2d_nano,
+        tada2d_r50,
     )
 }
 

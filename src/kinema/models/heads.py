@@ -1,4 +1,4 @@
-"""Classifier over the segments of a clip (Wang et al. 2016, section 3, arXiv:1608.00859)."""
+"""Classifiers: over the segments of a clip (Wang et al. 2016, section 3, arXiv:1608.00859), and over all of it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,7 +9,66 @@ from torch import Tensor, nn
 Consensus = Literal["mean", "identity"]
 
 
-class SegmentHead(nn.Module):
+class _Classifiers(nn.Module):
+    """One linear layer, or several side by side."""
+
+    init_std: float
+
+    def __init__(self, num_features: int, num_classes: int | Sequence[int], *, dropout: float) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.dropout = nn.Dropout(dropout)
+        self.reset_classifier(num_classes)
+
+    def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
+        """Put new classifiers in, weights drawn from a narrow normal distribution and biases zero."""
+        sizes = [num_classes] if isinstance(num_classes, int) else list(num_classes)
+        if not sizes or any(size < 1 for size in sizes):
+            raise ValueError(f"num_classes={num_classes} leaves nothing to predict; give a number >= 1, or several")
+        old = getattr(self, "fc", None)
+        layers = [self._classifier(size) for size in sizes]
+        self.num_classes = num_classes if isinstance(num_classes, int) else tuple(sizes)
+        self.fc = layers[0] if isinstance(num_classes, int) else nn.ModuleList(layers)
+        if old is not None:
+            self.fc.to(next(old.parameters()))
+
+    def _classifier(self, num_classes: int) -> nn.Linear:
+        layer = nn.Linear(self.num_features, num_classes)
+        nn.init.normal_(layer.weight, std=self.init_std)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    def _classified(self, features: Tensor) -> tuple[Tensor, ...] | Tensor:
+        features = self.dropout(features)
+        if isinstance(self.fc, nn.ModuleList):
+            return tuple(fc(features) for fc in self.fc)
+        return self.fc(features)
+
+
+class ClipHead(_Classifiers):
+    """Score a clip from the mean of its features over frames and pixels.
+
+        logits = W dropout(x) + b
+
+    Args:
+        num_features: Size of D.
+        num_classes: Size of K; a tuple makes one classifier each, and forward returns a tuple (verb and noun, say).
+        dropout: Probability in [0, 1) of dropping a feature.
+
+    Shape:
+        (B, D) to (B, K).
+
+    Raises:
+        ValueError: If a number of classes is below 1.
+    """
+
+    init_std = 0.01
+
+    def forward(self, features: Float[Tensor, "B D"]) -> Tensor | tuple[Tensor, ...]:
+        return self._classified(features)
+
+
+class SegmentHead(_Classifiers):
     """Score every frame by the same linear layer, then agree on one score per clip.
 
         logits = mean over t of (W dropout(x_t) + b)
@@ -27,6 +86,8 @@ class SegmentHead(nn.Module):
         ValueError: If the consensus is unknown, or a number of classes is below 1.
     """
 
+    init_std = 0.001  # as in the TSM code
+
     def __init__(
         self,
         num_features: int,
@@ -35,37 +96,14 @@ class SegmentHead(nn.Module):
         dropout: float = 0.5,
         consensus: Consensus = "mean",
     ) -> None:
-        super().__init__()
         if consensus not in ("mean", "identity"):
             raise ValueError(f"consensus={consensus!r} is unknown; give 'mean' or 'identity'")
-        self.num_features = num_features
+        super().__init__(num_features, num_classes, dropout=dropout)
         self.consensus = consensus
-        self.dropout = nn.Dropout(dropout)
-        self.reset_classifier(num_classes)
-
-    def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
-        """Put new classifiers in, weights drawn from N(0, 0.001) and biases zero as in the TSM code."""
-        sizes = [num_classes] if isinstance(num_classes, int) else list(num_classes)
-        if not sizes or any(size < 1 for size in sizes):
-            raise ValueError(f"num_classes={num_classes} leaves nothing to predict; give a number >= 1, or several")
-        old = getattr(self, "fc", None)
-        layers = [self._classifier(size) for size in sizes]
-        self.num_classes = num_classes if isinstance(num_classes, int) else tuple(sizes)
-        self.fc = layers[0] if isinstance(num_classes, int) else nn.ModuleList(layers)
-        if old is not None:
-            self.fc.to(next(old.parameters()))
-
-    def _classifier(self, num_classes: int) -> nn.Linear:
-        layer = nn.Linear(self.num_features, num_classes)
-        nn.init.normal_(layer.weight, std=0.001)
-        nn.init.zeros_(layer.bias)
-        return layer
 
     def forward(self, features: Float[Tensor, "B T D"]) -> Tensor | tuple[Tensor, ...]:
-        features = self.dropout(features)
-        if isinstance(self.fc, nn.ModuleList):
-            return tuple(self._agree(fc(features)) for fc in self.fc)
-        return self._agree(self.fc(features))
+        logits = self._classified(features)
+        return tuple(map(self._agree, logits)) if isinstance(logits, tuple) else self._agree(logits)
 
     def _agree(self, logits: Float[Tensor, "B T K"]) -> Tensor:
         return logits.mean(dim=1) if self.consensus == "mean" else logits

@@ -1,13 +1,23 @@
-"""A backbone and a head, joined: the shape every frame-wise network of kinema has."""
+"""A backbone and a head, joined: the two shapes that networks of kinema have."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.backbones.frames import FrameBackbone
-from kinema.models.heads import Consensus, SegmentHead
+from kinema.models.heads import ClipHead, Consensus, SegmentHead
 from kinema.shapes import check_clip
+
+
+class ClipBackbone(Protocol):
+    """From clips to feature maps (B, D, T', H', W'), or to one vector (B, D) where the backbone pools by itself."""
+
+    num_features: int
+    in_channels: int
+
+    def __call__(self, clip: Tensor) -> Tensor: ...
 
 
 class SegmentNetwork(nn.Module):
@@ -47,15 +57,67 @@ class SegmentNetwork(nn.Module):
         Raises:
             ValueError: If `clip` is not a floating-point clip with the channels of the backbone and at least one frame.
         """
-        check_clip(clip, channels=self.backbone.in_channels)
-        if not clip.is_floating_point():
-            raise ValueError(
-                f"expected a floating-point clip, got {clip.dtype}; scale it to [0, 1] and normalise it first"
-            )
-        if 0 in clip.shape:
-            raise ValueError(f"a clip of shape {tuple(clip.shape)} is empty; give at least one clip, frame and pixel")
+        check_input(clip, channels=self.backbone.in_channels)
         return self.backbone(clip).mean(dim=(3, 4)).transpose(1, 2)
 
     def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
         """Replace the classifier; a tuple of sizes makes `forward` return a tuple of logits."""
         self.head.reset_classifier(num_classes)
+
+
+class ClipNetwork(nn.Module):
+    """Classify a clip from its features averaged over frames and pixels.
+
+    Args:
+        backbone: From clips to feature maps.
+        num_classes: Size of K, or a tuple for several classifiers.
+        num_frames: Size of T the network is meant for.
+        dropout: Probability in [0, 1) of dropping a feature before the classifier.
+
+    Shape:
+        (B, C, T, H, W) to logits (B, K), raw in training and in evaluation (the code of TAdaConv's authors gives
+        probabilities in evaluation).
+    """
+
+    def __init__(
+        self,
+        backbone: ClipBackbone,
+        num_classes: int | Sequence[int],
+        *,
+        num_frames: int = 8,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.backbone = cast(Any, backbone)
+        self.head = ClipHead(backbone.num_features, num_classes, dropout=dropout)
+        self.num_frames = num_frames
+
+    def forward(self, clip: Float[Tensor, "B C T H W"]) -> Tensor | tuple[Tensor, ...]:
+        return self.head(self.forward_features(clip))
+
+    def forward_features(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D"]:
+        """One vector per clip: what the head sees, before its dropout.
+
+        Raises:
+            ValueError: If `clip` is not a floating-point clip with the channels of the backbone and at least one frame.
+        """
+        check_input(clip, channels=self.backbone.in_channels)
+        features = self.backbone(clip)
+        return features.mean(dim=(2, 3, 4)) if features.ndim == 5 else features
+
+    def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
+        """Replace the classifier; a tuple of sizes makes `forward` return a tuple of logits."""
+        self.head.reset_classifier(num_classes)
+
+
+def check_input(clip: Tensor, *, channels: int) -> None:
+    """Refuse what no network can classify.
+
+    Raises:
+        ValueError: If `clip` is not a floating-point clip with `channels` channels, a frame and a pixel.
+    """
+    check_clip(clip, channels=channels)
+    if not clip.is_floating_point():
+        raise ValueError(f"expected a floating-point clip, got {clip.dtype}; scale it to [0, 1] and normalise it first")
+    if 0 in clip.shape:
+        raise ValueError(f"a clip of shape {tuple(clip.shape)} is empty; give at least one clip, frame and pixel")

@@ -5,7 +5,10 @@ from typing import Literal, TypedDict
 
 from kinema.backbones.holes import OperatorFactory, Placement
 from kinema.models.heads import Consensus
+from kinema.operators.routing import RoutingName
+from kinema.operators.tadaconv import CalibrationDim
 
+Aggregation = Literal["avg", "max", "avg+max", "none"]
 NonLocal = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
 
 
@@ -73,6 +76,45 @@ class ShiftOptions(TypedDict, total=False):
     shift_every: int | None
 
 
+class ClipOptions(TypedDict, total=False):
+    """Of networks that classify the pooled features of a clip.
+
+    dropout: Probability before the classifier, in [0, 1). Default 0.5.
+    in_channels: Channels of the clip. Default 3.
+    """
+
+    dropout: float
+    in_channels: int
+
+
+class CalibrationOptions(TypedDict, total=False):
+    """Of TAdaConv: what is calibrated, and by what.
+
+    calibration: "cin", "cout", "cin+cout", "kernel" or "cin+cout+kernel". Default "cin", but "cout" for a convolution
+        with groups.
+    routing: What makes the factors, see `kinema.operators.routing`. Default "local_global".
+    routing_ratio: Channels of a layer over hidden channels of its router. Default 4.
+    routing_kernels: Frames that the router's two convolutions see. Default (3, 3).
+    routing_head_dim: Channels of an attention head, for routing "attention". Default one head.
+    calibrated_fraction: Share of the channels calibrated, the leading ones, in (0, 1]. Default 1.
+    calibrated_stages: Stages whose convolutions are calibrated and aggregated, from 1. Default (1, 2, 3, 4).
+    aggregation: Pooling over time beside the norm: "avg", "max", "avg+max" or "none". Default "avg".
+    aggregation_kernel: Frames pooled, odd. Default 3.
+    aggregation_norm: "own" for the pooled features, or "shared". Default "own".
+    """
+
+    calibration: CalibrationDim
+    routing: RoutingName
+    routing_ratio: int
+    routing_kernels: tuple[int, int]
+    routing_head_dim: int | None
+    calibrated_fraction: float
+    calibrated_stages: Sequence[int]
+    aggregation: Aggregation
+    aggregation_kernel: int
+    aggregation_norm: Literal["own", "shared"]
+
+
 class TSNOptions(ResNetOptions, MixerOptions, total=False): ...
 
 
@@ -89,3 +131,15 @@ class TSMNanoOptions(TSMOptions, SizeOptions, total=False): ...
 
 
 class TSMMobileNetOptions(FrameOptions, ShiftOptions, total=False): ...
+
+
+class TAda2DOptions(ClipOptions, CalibrationOptions, total=False):
+    """Of TAda2D.
+
+    non_local: "none", or the affinity of one non-local block behind the last stage. Default "none".
+    """
+
+    non_local: NonLocal
+
+
+class TAda2DNanoOptions(TAda2DOptions, SizeOptions, total=False): ...

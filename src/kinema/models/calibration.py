@@ -1,0 +1,75 @@
+"""Options of TAdaConv into what fills the holes of a backbone."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kinema.models.options import Aggregation
+from kinema.operators.aggregation import TemporalAggregation
+from kinema.operators.routing import RoutingName
+from kinema.operators.tada_layer import calibrate
+from kinema.operators.tadaconv import CalibrationDim
+
+
+def calibration_filling(
+    num_frames: int,
+    *,
+    calibration: CalibrationDim | None = None,
+    routing: RoutingName = "local_global",
+    routing_ratio: int = 4,
+    routing_kernels: tuple[int, int] = (3, 3),
+    routing_head_dim: int | None = None,
+    calibrated_fraction: float = 1.0,
+    calibrated_stages: Sequence[int] = (1, 2, 3, 4),
+    aggregation: Aggregation = "avg",
+    aggregation_kernel: int = 3,
+    aggregation_norm: str = "own",
+    stage_names: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
+) -> dict[str, Any]:
+    """`convolution`, `norm` and `convolution_stages` of `kinema.backbones.holes.open_holes`.
+
+    Args:
+        num_frames: For routing "per_frame".
+        stage_names: The backbone's names of stages 1, 2, ...
+        others: See `kinema.models.options.CalibrationOptions`.
+
+    Raises:
+        ValueError: If a stage is unknown, or an option has a value it cannot take.
+    """
+    unknown = [stage for stage in calibrated_stages if not 1 <= stage <= len(stage_names)]
+    if unknown:
+        raise ValueError(f"calibrated_stages={tuple(calibrated_stages)}: stages are 1 to {len(stage_names)}")
+    if aggregation_norm not in ("own", "shared"):
+        raise ValueError(f"aggregation_norm={aggregation_norm!r} is unknown; give 'own' or 'shared'")
+    options: dict[str, Any] = {"ratio": routing_ratio, "kernels": tuple(routing_kernels)}
+
+    def convolution(conv: nn.Module) -> nn.Module:
+        assert isinstance(conv, nn.Conv2d)
+        head_dim = routing_head_dim or conv.in_channels // routing_ratio
+        return calibrate(
+            conv,
+            calibration=calibration,
+            routing=routing,
+            fraction=calibrated_fraction,
+            num_frames=num_frames,
+            head_dim=head_dim,
+            **options,
+        )
+
+    norm = None
+    if aggregation != "none":
+        norm = partial(_aggregate, pooling=aggregation, kernel=aggregation_kernel, own=aggregation_norm == "own")
+    return {
+        "convolution": convolution,
+        "norm": norm,
+        "convolution_stages": [stage_names[stage - 1] for stage in calibrated_stages],
+    }
+
+
+def _aggregate(norm: nn.Module, *, own: bool, **options: Any) -> nn.Module:
+    assert isinstance(norm, _BatchNorm)
+    second = nn.BatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum) if own else None
+    return TemporalAggregation(norm, second, **options)
