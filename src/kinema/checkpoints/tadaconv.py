@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from kinema.operators.routing import AttentionRouting
+
 ORIGIN = "TAdaConv's authors' code"
 
 
@@ -111,7 +113,7 @@ def counterparts(model: nn.Module) -> dict[str, Counterpart]:
     heads = {
         f"{name}.qkv": module.num_heads
         for name, module in model.named_modules()
-        if hasattr(module, "qkv") and ".router" in name
+        if isinstance(module, AttentionRouting)
     }
     found = {}
     for name, tensor in model.state_dict().items():
@@ -146,11 +148,11 @@ def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if not blocks:
         return "a network of another kind"
     pathways = sorted({pathway for pathway, _ in blocks})
-    layers = tuple(blocks[pathways[-1], stage] for stage in (2, 3, 4, 5))
-    depth = {(3, 4, 6, 3): "ResNet-50", (3, 4, 23, 3): "ResNet-101"}.get(layers, f"a ResNet of {layers} blocks")
+    layers = [blocks[pathways[-1], stage] for stage in (2, 3, 4, 5)]
+    depth = "ResNet-50" if layers == [3, 4, 6, 3] else f"a ResNet of {layers} blocks"
     first = f"backbone.{pathways[-1]}conv2.res_1.conv_branch."
     calibrated = sum(name.endswith(("_rf.b.weight", "_rf1.b.weight", "_rf2.b.weight")) for name in shapes)
-    kind = {("",): "", ("slow_",): "SlowOnly on ", ("fast_", "slow_"): "SlowFast on "}[tuple(pathways)]
+    kind = {"": "", "slow_": "SlowOnly on ", "fast_slow_": "SlowFast on "}["".join(pathways)]
     if f"{first}b1.weight" in shapes:
         kind = "R(2+1)D on "
     elif f"{first}b.weight" in shapes and shapes[f"{first}b.weight"][-3] == 3:

@@ -109,10 +109,8 @@ class _TAdaConv(nn.Module):
                 what = "has no bias" if name == "bias" else f"calibrates {self.calibration!r}"
                 raise ValueError(f"factors for {name!r} were given to a convolution that {what}; leave them out")
             flat = factor.flatten(2) if factor.ndim > 3 else factor
-            allowed = {
-                (x.shape[0], width, x.shape[2]) for width in {widths[name], 1 if name == "bias" else widths[name]}
-            }
-            if flat.shape not in allowed:
+            fits = flat.shape[1] == widths[name] or (name == "bias" and flat.shape[1] == 1)
+            if not fits or flat.shape[0] != x.shape[0] or flat.shape[2] != x.shape[2]:
                 raise ValueError(
                     f"the factors for {name!r} have shape {tuple(factor.shape)}, needed is "
                     f"{(x.shape[0], widths[name], x.shape[2])} (clip, channel, frame); build the router for this width"

@@ -56,6 +56,11 @@ class Optimizer:
         """Lin, Gan and Han 2019: the classifier's weight learns 5 and its bias 10 times faster, other biases twice."""
         return cls("sgd", lr=0.02, bias_lr_scale=2.0, head_lr_scale=5.0)
 
+    @classmethod
+    def tada2d(cls) -> "Optimizer":
+        """Huang et al. 2022: one rate for all, Nesterov momentum. The authors' 0.24 is for batches of 128 clips."""
+        return cls("sgd", lr=0.24, weight_decay=1e-4, nesterov=True)
+
     @property
     def decay(self) -> float:
         if self.weight_decay is not None:
