@@ -100,7 +100,8 @@ def test_large_means_do_not_spoil_the_variance():
     """Features far from zero: a variance as mean of squares less square of mean would lose its digits."""
     layer = TemporalAggregation(nn.BatchNorm2d(4), nn.BatchNorm2d(4)).train()
     nn.init.ones_(layer.norm_pool.weight)
-    x = torch.randn(2, 4, 4, 9, 9) + 30 * torch.arange(4)[:, None, None, None]
+    x = torch.randn(2, 4, 4, 9, 9) + 30 * torch.arange(4)[:, None, None]
+    x = x.transpose(1, 2)
     torch.testing.assert_close(layer(x), layer.double()(x.double()).float(), rtol=1e-3, atol=2e-3)
 
 
@@ -119,3 +120,21 @@ def test_one_pixel_of_one_frame_has_no_variance():
 def test_what_cannot_be_built(options, message):
     with pytest.raises(ValueError, match=message):
         TemporalAggregation(nn.BatchNorm2d(4), nn.BatchNorm2d(4), **options)
+
+
+def test_what_stands_behind_may_work_in_place():
+    """ReLU in a ResNet overwrites what it gets."""
+    layer = built().train()
+    x = torch.randn(2, 5, 4, 6, 5, dtype=torch.float64, requires_grad=True)
+    layer(x.transpose(1, 2)).transpose(1, 2).flatten(0, 1).relu_().sum().backward()
+    assert x.grad is not None
+
+
+def test_statistics_move_once_where_digits_would_be_lost():
+    """The quick form finds out after its first pass; the slow one must not count the batch again."""
+    layer = TemporalAggregation(nn.BatchNorm2d(2), nn.BatchNorm2d(2)).train()
+    x = torch.randn(1, 4, 2, 5, 5) + 1e3
+    layer(x.transpose(1, 2))
+    assert layer.norm.num_batches_tracked == 1
+    expected = 0.9 + 0.1 * x.double().transpose(0, 2).flatten(1).var(dim=1)
+    torch.testing.assert_close(layer.norm.running_var.double(), expected, rtol=1e-4, atol=0)

@@ -5,6 +5,10 @@ length one, and in one case with its rows in another order. So a network is desc
 loading, writing and telling what a file holds all read that one description.
 
     ResNets          backbone.conv{1..5}.res_{1..}.conv_branch.{a, b, c}, .short_cut, each with its norm behind "_bn"
+    R(2+1)D          b1 and b2 in the place of b
+    SlowFast         backbone.{slow, fast}_conv{1..5}, and backbone.slowfast_fusion{1..4}; SlowOnly has the slow ones
+    ConvNeXts        backbone.downsample_layers.{0..3}, backbone.stages.{0..3}.{0..}, backbone.norm
+    transformers     backbone.conv1, .ln_pre, .layers.{0..}.{tada, attn, tada2, mlp}, .ln_post
     calibration      b (or dwconv, tadaconv), its router b_rf (or dwconv_rf, tadaconv.rf_func)
     classifier       head.out; head.linear1 and head.linear2 for verbs and nouns
 """
@@ -16,7 +20,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kinema.operators.routing import AttentionRouting
+from kinema.operators.routing import AttentionRouting, ChannelNorm, Routing
+from kinema.operators.tada_block import TAdaBlock
 
 ORIGIN = "TAdaConv's authors' code"
 
@@ -96,13 +101,86 @@ _RESNET: Rules = (
     (r"(res_\d+\.)bn2\.", r"\1conv_branch.b_bn."),
 )
 
+_CONVNEXT: Rules = (
+    (r"^backbone\.trunk\.stem\.0\.operator\.", "backbone.downsample_layers.0.0."),
+    (r"^backbone\.trunk\.stem\.1\.", "backbone.downsample_layers.0.1."),
+    (r"^backbone\.trunk\.stages\.(\d)\.downsample\.", r"backbone.downsample_layers.\1."),
+    (r"^backbone\.trunk\.head\.norm\.", "backbone.norm."),
+    (r"^backbone\.trunk\.stages\.(\d)\.blocks\.(\d+)\.", r"backbone.stages.\1.\2."),
+    (r"(stages\.\d\.\d+\.)conv_dw\.operator\.conv\.", r"\1dwconv."),
+    (r"(stages\.\d\.\d+\.)conv_dw\.operator\.(?=router)", r"\1dwconv_rf."),
+    (r"(stages\.\d\.\d+\.)conv_dw\.", r"\1dwconv."),
+    (r"(stages\.\d\.\d+\.)norm\.operator\.norm\.", r"\1norm."),
+    (r"(stages\.\d\.\d+\.)norm\.operator\.norm_pool\.", r"\1norm_avgpool."),
+    (r"(stages\.\d\.\d+\.)mlp\.fc(\d)\.", r"\1pwconv\2."),
+)
+
+_TRANSFORMER: Rules = (
+    (r"^backbone\.trunk\.cls_token$", "backbone.class_embedding"),
+    (r"^backbone\.trunk\.pos_embed$", "backbone.positional_embedding"),
+    (r"^backbone\.trunk\.patch_embed\.proj\.operator\.", "backbone.conv1."),
+    (r"^backbone\.trunk\.norm_pre\.", "backbone.ln_pre."),
+    (r"^backbone\.trunk\.fc_norm\.", "backbone.ln_post."),
+    (r"^backbone\.trunk\.blocks\.(\d+)\.", r"backbone.layers.\1."),
+    (r"(layers\.\d+\.)before\.operator\.", r"\1tada."),
+    (r"(layers\.\d+\.)between\.operator\.", r"\1tada2."),
+    (r"(layers\.\d+\.tada2?\.)reduce\.", r"\1tada_pre_proj."),
+    (r"(layers\.\d+\.tada2?\.)expand\.", r"\1tada_proj."),
+    (r"(layers\.\d+\.tada2?\.)calibrated\.conv\.", r"\1tadaconv."),
+    (r"(layers\.\d+\.tada2?\.)calibrated\.(?=router)", r"\1tadaconv.rf_func."),
+    (r"(layers\.\d+\.tada2?\.)aggregation\.norm\.", r"\1tadaconv.bn_a."),
+    (r"(layers\.\d+\.tada2?\.)aggregation\.norm_pool\.", r"\1tadaconv.bn_b."),
+    (r"(layers\.\d+\.)attn\.qkv\.", r"\1attn.in_proj_"),
+    (r"(layers\.\d+\.)attn\.proj\.", r"\1attn.out_proj."),
+    (r"(layers\.\d+\.)norm(\d)\.", r"\1ln_\2."),
+    (r"(layers\.\d+\.)mlp\.fc1\.", r"\1mlp.c_fc."),
+    (r"(layers\.\d+\.)mlp\.fc2\.", r"\1mlp.c_proj."),
+)
+
+
+def _pathway_block(found: re.Match[str]) -> str:
+    return f"backbone.{_pathway(found[1])}conv{int(found[2]) + 1}.res_{int(found[3]) + 1}."
+
+
+def _pathway_stem(found: re.Match[str]) -> str:
+    return f"backbone.{_pathway(found[1])}conv1.a"
+
+
+def _pathway(name: str) -> str:
+    return "" if name == "trunk" else f"{name}_"
+
+
+def _fusion(found: re.Match[str]) -> str:
+    return f"backbone.slowfast_fusion{int(found[1]) + 1}."
+
+
+_RESNET3D: Rules = (
+    (r"^backbone\.(trunk|slow|fast)\.stem\.conv(?=\.)", _pathway_stem),
+    (r"^backbone\.(trunk|slow|fast)\.stem\.norm(?=\.)", lambda found: f"{_pathway_stem(found)}_bn"),
+    (r"^backbone\.fusions\.(\d)\.", _fusion),
+    (r"(slowfast_fusion\d\.)norm\.", r"\1bn."),
+    (r"^backbone\.(trunk|slow|fast)\.layer(\d)\.(\d+)\.(?=branch)", _pathway_block),
+    (r"branch1_conv\.", "short_cut."),
+    (r"branch1_norm\.", "short_cut_bn."),
+    (r"branch2\.norm_([abc])\.", r"conv_branch.\1_bn."),
+    (r"branch2\.conv_b\.router\.norm\.", "conv_branch.b_rf.bn."),
+    (r"branch2\.conv_b\.(?=router\.)", "conv_branch.b_rf."),
+    (r"branch2\.conv_c\.norm_t\.", "conv_branch.b2_bn."),
+    (r"branch2\.conv_c\.conv_t\.router\.norm\.", "conv_branch.b2_rf.bn."),
+    (r"branch2\.conv_c\.conv_t\.(?=router\.)", "conv_branch.b2_rf."),
+    (r"branch2\.conv_c\.conv_t\.(?:conv\.)?", "conv_branch.b2."),
+    (r"branch2\.conv_([abc])\.(?:conv\.)?", r"conv_branch.\1."),
+)
+_FACTORISED: Rules = ((r"conv_branch\.b(?=\.|_bn\.|_rf\.)", "conv_branch.b1"),)
+"""In R(2+1)D alone."""
+
 _HEAD: Rules = (
     (r"^head\.fc\.(?=weight|bias)", "head.out."),
     (r"^head\.fc\.0\.", "head.linear1."),
     (r"^head\.fc\.1\.", "head.linear2."),
 )
 
-_RULES: Rules = (*_RESNET, *_HEAD, *_ROUTER)
+_RULES: Rules = (*_RESNET, *_RESNET3D, *_CONVNEXT, *_TRANSFORMER, *_HEAD, *_ROUTER)
 
 
 def counterparts(model: nn.Module) -> dict[str, Counterpart]:
@@ -115,20 +193,40 @@ def counterparts(model: nn.Module) -> dict[str, Counterpart]:
         for name, module in model.named_modules()
         if isinstance(module, AttentionRouting)
     }
+    norms = {f"{name}.norm": _name_of_norm(m) for name, m in model.named_modules() if isinstance(m, Routing)}
+    enhanced = {f"{name}.expand" for name, m in model.named_modules() if isinstance(m, TAdaBlock) and m.enhanced}
     found = {}
-    for name, tensor in model.state_dict().items():
+    state = model.state_dict()
+    rules = (*_RULES, *_FACTORISED) if any(".conv_t." in name for name in state) else _RULES
+    for name, tensor in state.items():
         theirs = name
-        for pattern, replacement in _RULES:
+        for pattern, replacement in rules:
             theirs = re.sub(pattern, replacement, theirs)
         layer = name.rpartition(".")[0]
-        found[name] = Counterpart(theirs, _their_shape(name, tuple(tensor.shape)), heads.get(layer, 0))
+        theirs = theirs.replace("router.norm.", f"{norms.get(layer)}.")
+        shape = _their_shape(name, tuple(tensor.shape), one_by_one=layer in enhanced)
+        found[name] = Counterpart(theirs, shape, heads.get(layer, 0))
     return found
 
 
-def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Their convolutions all have three dimensions, those on descriptors too."""
-    if ".router." in name:
+def _name_of_norm(router: Routing) -> str:
+    if isinstance(router, AttentionRouting):
+        return "norm"
+    return "ln" if isinstance(getattr(router, "norm", None), ChannelNorm) else "bn"
+
+
+def _their_shape(name: str, shape: tuple[int, ...], *, one_by_one: bool) -> tuple[int, ...]:
+    """Their convolutions all have three dimensions, those on descriptors too; their tokens have no axis of clips.
+
+    Args:
+        one_by_one: Whether they have a convolution of one tap where there is a linear layer here.
+    """
+    if ".router." in name or one_by_one:
         return shape + (1,) * (5 - len(shape)) if len(shape) > 1 else shape
+    if name.endswith("cls_token"):
+        return shape[-1:]
+    if name.endswith("pos_embed"):
+        return shape[-2:]
     if len(shape) == 4:  # a convolution over pixels
         return (*shape[:2], 1, *shape[2:])
     return shape
@@ -140,6 +238,54 @@ def describe(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    if "backbone.stages.0.0.gamma" in shapes:
+        return _convnext(shapes)
+    if "backbone.class_embedding" in shapes:
+        return _transformer(shapes)
+    return _resnet(shapes)
+
+
+def _convnext(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    depths = _lengths(shapes, r"backbone\.stages\.(\d)\.(\d+)\.gamma")
+    width = shapes["backbone.stages.0.0.gamma"][0]
+    sizes: dict[tuple[tuple[int, ...], int], str] = {
+        ((3, 3, 9, 3), 96): "-T",
+        ((3, 3, 27, 3), 96): "-S",
+        ((3, 3, 27, 3), 128): "-B",
+    }
+    second = any(name.endswith("dwconv_rf.qkv_proj.weight") for name in shapes)
+    first = any(name.endswith("dwconv_rf.g.weight") for name in shapes)
+    parts = []
+    if any(name.endswith("norm_avgpool.weight") for name in shapes) != second:
+        parts.append("without aggregation" if second else "with aggregation")
+    if any(name.endswith("dwconv_rf.bn.weight") for name in shapes):
+        parts.append("batch norm in its routers")
+    kind = "TAdaConvNeXtV2" if second else "TAdaConvNeXt" if first else "ConvNeXt"
+    size = sizes.get((depths, width), f" of {depths} blocks, {width} channels wide")
+    return kind + size + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _transformer(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    (depth,) = _lengths(shapes, r"backbone\.(layers)\.(\d+)\.ln_1\.weight") or (0,)
+    width, patch = shapes["backbone.class_embedding"][0], shapes.get("backbone.conv1.weight", (0,))[-1]
+    size = {(12, 768): f"-B/{patch}", (24, 1024): f"-L/{patch}"}.get((depth, width))
+    size = size or f" of {depth} blocks, {width} channels wide, patches of {patch}"
+    reduce = shapes.get("backbone.layers.0.tada.tada_pre_proj.weight", ())
+    parts = ["enhanced"] if len(reduce) == 5 else []
+    if "backbone.layers.0.tada2.tada_pre_proj.weight" in shapes:
+        parts.append("double")
+    parts.append(f"{shapes.get('backbone.positional_embedding', (1,))[0] - 1} positions")
+    return f"{'TAdaFormer' if reduce else 'transformer'}{size} ({', '.join(parts)})"
+
+
+def _lengths(shapes: Mapping[str, tuple[int, ...]], block: str) -> tuple[int, ...]:
+    """Number of blocks in each stage, from a pattern with stage and block as its groups."""
+    blocks = {found.groups() for name in shapes if (found := re.fullmatch(block, name))}
+    counted = Counter(stage for stage, _ in blocks)
+    return tuple(counted[stage] for stage in sorted(counted))
+
+
+def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> str:
     blocks = Counter(
         (found[1] or "", int(found[2]))
         for name in shapes
@@ -160,6 +306,11 @@ def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> str:
     elif not kind:
         kind = "TAda2D on " if calibrated else "frame-wise "
     parts = []
+    if fusion := shapes.get("backbone.slowfast_fusion1.conv_fast_to_slow.weight"):
+        parts.append(f"fusions over {fusion[2]} frames")
+    stem = shapes.get("backbone.conv1.a.weight", ())
+    if len(stem) == 5 and stem[2] > 1:
+        parts.append(f"a stem over {stem[2]} frames")
     if calibrated and not kind.startswith("TAda2D"):
         parts.append(f"{calibrated} calibrated convolutions")
     if any(name.endswith("_avgpool_bn.weight") for name in shapes) != kind.startswith("TAda2D"):

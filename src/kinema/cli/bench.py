@@ -1,4 +1,4 @@
-"""`kinema bench model | data`: measure side by side, in one run, and print ratios."""
+"""`kinema bench model | layers | data`: measure side by side, in one run, and print ratios."""
 
 import argparse
 import json
@@ -18,10 +18,11 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
+    _add_layers(commands.add_parser("layers", help="single calibrated layers against the authors' grouped form"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     options = parser.parse_args(arguments[1:])
     try:
-        return _model(options) if options.command == "model" else _data(options)
+        return {"model": _model, "layers": _layers, "data": _data}[options.command](options)
     except (ValueError, TypeError, RuntimeError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
@@ -34,18 +35,39 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:OPTION=VALUE,...]",
         help="such as tsn_r50 tsm_r50 tsm_r50:shift_fraction=0.5",
     )
-    parser.add_argument("--mode", choices=("forward", "forward_backward", "both"), default="both")
+    parser.add_argument(
+        "--grouped",
+        action="store_true",
+        help="also time each calibrated network with a kernel per frame, as 'NAME grouped'",
+    )
+    _add_measuring(parser)
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
     parser.add_argument("--num-classes", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=10, help="each round times every network once")
+    parser.add_argument("--compile", action="store_true", help="through torch.compile")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as 'kinema fit' does on a CPU")
+
+
+def _add_layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "sizes",
+        nargs="*",
+        default=["64x56", "128x28", "256x14", "512x7"],
+        metavar="CHANNELSxSIDE",
+        help="such as 256x14",
+    )
+    _add_measuring(parser)
+    parser.add_argument("--batch-size", type=int, default=2)
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mode", choices=("forward", "forward_backward", "both"), default="both")
+    parser.add_argument("--num-frames", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10, help="each round times every contender once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--compile", action="store_true", help="through torch.compile")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as 'kinema fit' does on a CPU")
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 
 
@@ -65,6 +87,7 @@ def _model(options: argparse.Namespace) -> int:
 
     from kinema import create_model
     from kinema.evaluation.latency import compare_latency, latency_table
+    from kinema.sweeps.grouped_form import has_grouped_form, in_grouped_form
     from kinema.training.memory import keep_freed_memory
 
     if options.keep_memory:
@@ -79,21 +102,14 @@ def _model(options: argparse.Namespace) -> int:
             options.num_frames,
             **network_options([pair for pair in pairs.split(",") if pair]),
         )
+        if options.grouped and has_grouped_form(networks[name]):
+            networks[f"{name} grouped"] = in_grouped_form(networks[name])
     shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "clip_shape": shape}
-    modes = ("forward", "forward_backward") if options.mode == "both" else (options.mode,)
-    for mode in modes:
+    results |= {"compile": options.compile, "dtype": options.dtype, "channels_last": options.channels_last}
+    for mode in _modes(options):
         rows = compare_latency(
-            networks,
-            shape,
-            mode=mode,
-            rounds=options.rounds,
-            baseline=options.models[0],
-            device=options.device,
-            dtype=getattr(torch, options.dtype),
-            channels_last=options.channels_last,
-            compile=options.compile,
-            num_threads=options.threads,
+            networks, shape, mode=mode, baseline=options.models[0], compile=options.compile, **_measuring(options)
         )
         print(
             f"{mode.replace('_', ' + ')}, clip {' x '.join(map(str, shape))}, {options.dtype}, {options.rounds} rounds"
@@ -101,6 +117,50 @@ def _model(options: argparse.Namespace) -> int:
         print(latency_table(rows), end="\n\n")
         results[mode] = [asdict(row) for row in rows]
     return _written(results, options.json)
+
+
+def _layers(options: argparse.Namespace) -> int:
+    import torch
+
+    from kinema.evaluation.latency import compare_latency, latency_table
+    from kinema.sweeps.grouped_form import layer_pair
+
+    results = _facts() | {"threads": options.threads or torch.get_num_threads(), "layers": {}}
+    for size in options.sizes:
+        channels, side = _size(size)
+        shape = (options.batch_size, channels, options.num_frames, side, side)
+        results["layers"][size] = {"clip_shape": shape}
+        for mode in _modes(options):
+            rows = compare_latency(
+                layer_pair(channels), shape, mode=mode, input_gradient=True, baseline="grouped", **_measuring(options)
+            )
+            print(f"{mode.replace('_', ' + ')}, {channels} channels, features {' x '.join(map(str, shape))}")
+            print(latency_table(rows), end="\n\n")
+            results["layers"][size][mode] = [asdict(row) for row in rows]
+    return _written(results, options.json)
+
+
+def _size(text: str) -> tuple[int, int]:
+    channels, _, side = text.partition("x")
+    if not (channels.isdigit() and side.isdigit()):
+        raise ValueError(f"{text!r} is no layer; give channels and side of the features, such as 256x14")
+    return int(channels), int(side)
+
+
+def _modes(options: argparse.Namespace) -> tuple[Any, ...]:
+    return ("forward", "forward_backward") if options.mode == "both" else (options.mode,)
+
+
+def _measuring(options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    return {
+        "rounds": options.rounds,
+        "device": options.device,
+        "dtype": getattr(torch, options.dtype),
+        "channels_last": options.channels_last,
+        "num_threads": options.threads,
+    }
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -59,6 +59,7 @@ def compare_latency(
     channels_last: bool = False,
     compile: bool = False,
     num_threads: int | None = None,
+    input_gradient: bool = False,
 ) -> list[LatencyRow]:
     """Time several networks on the same clip, round by round: A B C, C B A, A B C, ...
 
@@ -78,6 +79,7 @@ def compare_latency(
         channels_last: Keep convolution weights, and so feature maps, with channels innermost in memory.
         compile: Compile each network with torch.compile, whole graph and for this shape.
         num_threads: Threads within an operation on the CPU, for the time of the comparison; as it is by default.
+        input_gradient: Differentiate with respect to the clip too, as a layer within a network does.
 
     Returns:
         One row per network, in the order given.
@@ -104,6 +106,7 @@ def compare_latency(
     torch.set_num_threads(num_threads or threads)
     try:
         clip = torch.randn(tuple(clip_shape), generator=torch.Generator().manual_seed(0)).to(device, dtype)
+        clip.requires_grad_(input_gradient and mode == "forward_backward")
         steps = {
             name: _step(_prepared(model, mode, device, dtype, channels_last, compile), clip, mode)
             for name, model in models.items()
@@ -170,6 +173,7 @@ def _step(model: Callable[[Tensor], Any], clip: Tensor, mode: Mode) -> Callable[
         if not loss.requires_grad:
             raise ValueError("there is nothing to differentiate: no parameter of the network requires a gradient")
         loss.backward()
+        clip.grad = None
         for parameter in model.parameters() if isinstance(model, nn.Module) else ():
             parameter.grad = None
 

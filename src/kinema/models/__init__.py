@@ -8,6 +8,19 @@ from typing import Any, get_args
 from torch import nn
 
 from kinema.models.tada2d import tada2d_nano, tada2d_r50
+from kinema.models.tadaconvnext import (
+    tadaconvnext_base,
+    tadaconvnext_nano,
+    tadaconvnext_small,
+    tadaconvnext_tiny,
+)
+from kinema.models.tadaconvnextv2 import (
+    tadaconvnextv2_base,
+    tadaconvnextv2_nano,
+    tadaconvnextv2_small,
+    tadaconvnextv2_tiny,
+)
+from kinema.models.tadaformer import tadaformer_b16, tadaformer_l14, tadaformer_nano
 from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
 from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
 
@@ -28,6 +41,17 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         tsm_mobilenetv2,
         tada2d_nano,
         tada2d_r50,
+        tadaconvnext_nano,
+        tadaconvnext_tiny,
+        tadaconvnext_small,
+        tadaconvnext_base,
+        tadaconvnextv2_nano,
+        tadaconvnextv2_tiny,
+        tadaconvnextv2_small,
+        tadaconvnextv2_base,
+        tadaformer_nano,
+        tadaformer_b16,
+        tadaformer_l14,
     )
 }
 

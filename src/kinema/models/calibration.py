@@ -27,12 +27,14 @@ def calibration_filling(
     aggregation: Aggregation = "avg",
     aggregation_kernel: int = 3,
     aggregation_norm: str = "own",
+    calibrate_bias: bool = False,
     stage_names: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
 ) -> dict[str, Any]:
     """`convolution`, `norm` and `convolution_stages` of `kinema.backbones.holes.open_holes`.
 
     Args:
         num_frames: For routing "per_frame".
+        calibrate_bias: Whether the bias of a convolution gets a factor too.
         stage_names: The backbone's names of stages 1, 2, ...
         others: See `kinema.models.options.CalibrationOptions`.
 
@@ -56,6 +58,7 @@ def calibration_filling(
             fraction=calibrated_fraction,
             num_frames=num_frames,
             head_dim=head_dim,
+            calibrate_bias=calibrate_bias,
             **options,
         )
 
@@ -70,6 +73,11 @@ def calibration_filling(
 
 
 def _aggregate(norm: nn.Module, *, own: bool, **options: Any) -> nn.Module:
+    return TemporalAggregation(norm, _another(norm) if own else None, **options)
+
+
+def _another(norm: nn.Module) -> nn.Module:
+    if isinstance(norm, nn.LayerNorm):  # of frames channels-last, as ConvNeXt has them
+        return nn.LayerNorm(list(norm.normalized_shape), eps=norm.eps)
     assert isinstance(norm, _BatchNorm)
-    second = nn.BatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum) if own else None
-    return TemporalAggregation(norm, second, **options)
+    return nn.BatchNorm2d(norm.num_features, eps=norm.eps, momentum=norm.momentum)

@@ -143,3 +143,60 @@ class TAda2DOptions(ClipOptions, CalibrationOptions, total=False):
 
 
 class TAda2DNanoOptions(TAda2DOptions, SizeOptions, total=False): ...
+
+
+class TAdaConvNeXtOptions(ClipOptions, CalibrationOptions, total=False):
+    """Of TAdaConvNeXt. Defaults that differ from those of TAda2D: the first version has routing "local_global_ln" and
+    aggregation "none", the second routing "attention", routing_ratio 2, and heads of the width of the first stage over
+    that ratio, so 1, 2, 4 and 8 of them in the four stages. Biases are calibrated too.
+
+    drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.4 for the first version; 0.2, 0.4 and 0.6
+        for tiny, small and base of the second; 0 for nano.
+    """
+
+    drop_path: float
+
+
+class TAdaConvNeXtNanoOptions(TAdaConvNeXtOptions, SizeOptions, total=False):
+    """The width is 24 when not given."""
+
+
+class TAdaFormerOptions(ClipOptions, total=False):
+    """Of TAdaFormer.
+
+    enhanced: TAda blocks see three frames already where they reduce channels; on Something-Something. Default False.
+    double: A second TAda block between attention and MLP; on Something-Something. Default False.
+    reduction: Channels of the transformer over those of a TAda block. Default 2.
+    routing: What makes the factors, see `kinema.operators.routing`. Default "attention".
+    routing_ratio: Channels of a TAda block over hidden channels of its router. Default 2.
+    routing_kernels: Frames that the router's two convolutions see. Default (3, 3).
+    routing_head_dim: Channels of an attention head of the router. Default 64, one head for nano.
+    drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.
+    image_size: Side in pixels of the frames whose positions are learnt; position embeddings are resized for others.
+        Default 224, 64 for nano.
+    """
+
+    enhanced: bool
+    double: bool
+    reduction: int
+    routing: RoutingName
+    routing_ratio: int
+    routing_kernels: tuple[int, int]
+    routing_head_dim: int | None
+    drop_path: float
+    image_size: int
+
+
+class TAdaFormerNanoOptions(TAdaFormerOptions, total=False):
+    """Of the nano transformer, which may be of any size.
+
+    embed_dim: Size of the embedding. Default 64.
+    depth: Number of blocks. Default 4.
+    num_heads: Attention heads of a block. Default 4.
+    patch_size: Side of a patch in pixels. Default 8.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinema.operators import aggregated_norm
 from kinema.shapes import check_clip, fold_time, unfold_time
 
 Pooling = Literal["avg", "max", "avg+max"]
@@ -28,13 +29,15 @@ class TemporalAggregation(nn.Module):
     look outside. "avg+max" is their sum, behind one norm.
 
     Args:
-        norm: Norm of frames (B, C, H, W); becomes part of this layer.
+        norm: Norm of frames (B, C, H, W), or of whatever three axes the features have beside clip and frame; becomes
+            part of this layer.
         norm_pool: Another of the same size, set to zero scale and shift here; None shares `norm`.
         pooling: "avg" (the paper's), "max" or "avg+max".
         kernel: Frames pooled, odd.
 
     Shape:
-        (B, C, T, H, W) to the same; any T, also below `kernel`.
+        (B, C, T, H, W) to the same; any T, also below `kernel`. Frames channels-last, as (B, H, T, W, C), are as good:
+        time is axis 2, and the other axes matter to the norms alone.
 
     Raises:
         ValueError: On an unknown pooling or an even kernel.
@@ -61,6 +64,12 @@ class TemporalAggregation(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         check_clip(x)
+        if self.pooling == "avg":
+            frames = x.transpose(1, 2)
+            norms = aggregated_norm.norms_taken(frames, self.norm, self.norm_pool)
+            y = aggregated_norm.aggregated_norm(frames, *norms, self.kernel) if norms is not None else None
+            if y is not None:
+                return y.transpose(1, 2)
         if self.norm_pool is None:
             return self._on_frames(self.norm, x + self._pooled(x))
         return self._on_frames(self.norm, x) + self._on_frames(self.norm_pool, self._pooled(x))

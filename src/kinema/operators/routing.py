@@ -243,9 +243,12 @@ class ConvRouting(Routing):
         self.conv = _TimeConv(channels, hidden, kernels[0])
         self.norm = nn.BatchNorm1d(hidden) if norm == "batch" else ChannelNorm(hidden)
         self.act = nn.ReLU(inplace=True) if norm == "batch" else nn.GELU()
-        if norm == "layer":
-            nn.init.trunc_normal_(self.conv.weight, std=0.02)
-            nn.init.zeros_(self.conv.bias)  # pyrefly: ignore
+        if norm == "layer":  # every layer of a ConvNeXt starts so
+            for layer in (self.conv, self.global_proj):
+                if layer is not None:
+                    nn.init.trunc_normal_(layer.weight, std=0.02)
+                    assert layer.bias is not None
+                    nn.init.zeros_(layer.bias)
         self._add_last_layers(hidden, kernels[1])
 
     def body(self, descriptors: Float[Tensor, "B C T"]) -> Float[Tensor, "B M T"]:

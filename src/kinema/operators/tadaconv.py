@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kinema.operators.scaled_convolution import scaled_convolution
 from kinema.shapes import check_clip, fold_time, unfold_time
 
 CalibrationDim = Literal["cin", "cout", "cin+cout", "kernel", "cin+cout+kernel"]
@@ -239,17 +240,20 @@ class TAdaConv2d(_TAdaConv):
             factors = _with_bias(factors, bias_factor, self.calibration)
         scales = self._factors(factors, x)
         frames = fold_time(x)
-        if scales.cin is not None:
-            frames = frames * _per_frame(scales.cin)[:, :, None, None]
         cout = None if scales.cout is None else _per_frame(scales.cout)
         plain_bias = scales.bias is None and cout is None
         bias = self.bias[0, 0] if self.bias is not None else None
-        if scales.kernel is None:
-            y = self._convolve(frames, self.weight[0, 0], bias if plain_bias else None)
-        else:
-            y = self._convolve_taps(frames, _per_frame(scales.kernel))
+        if scales.kernel is not None:
+            scaled = frames if scales.cin is None else frames * _per_frame(scales.cin)[:, :, None, None]
+            y = self._convolve_taps(scaled, _per_frame(scales.kernel))
             if plain_bias and bias is not None:
                 y = y + bias[:, None, None]
+        elif scales.cin is not None:
+            geometry = self.stride, self.padding, self.dilation, self.groups
+            weight = self.weight[0, 0]
+            y = scaled_convolution(frames, _per_frame(scales.cin), weight, bias if plain_bias else None, *geometry)
+        else:
+            y = self._convolve(frames, self.weight[0, 0], bias if plain_bias else None)
         if bias is not None and not plain_bias:
             shift = bias if scales.bias is None else bias * _per_frame(scales.bias)
             shift = shift.expand(y.shape[0], -1)[:, :, None, None]
