@@ -25,7 +25,9 @@ CAUSAL = "causal "  # in front of the two
 NON_LOCAL = "non-local block"
 TEMPORAL_POOL = "temporal pool"
 CALIBRATED = "calibrated convolution"
+CALIBRATED_OVER_TIME = "calibrated convolution over time"
 AGGREGATION = "temporal aggregation"
+FAST_PATHWAY = "fast pathway"
 
 Operators = Mapping[str, frozenset[str]]
 """Kind of operator to the blocks or stages that hold one."""
@@ -37,6 +39,21 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 4, 23, 3), True): "ResNet-101",
     ((3, 8, 36, 3), True): "ResNet-152",
 }
+
+
+_BLOCKS3D = (
+    (r"^backbone\.slow\.", ""),
+    (r"^backbone\.(?=fast\.|fusions\.)", ""),
+    (r"\bstem\.conv\.", "conv1."),
+    (r"\bstem\.norm\.", "bn1."),
+    (r"\bbranch1_conv\.", "downsample.0."),
+    (r"\bbranch1_norm\.", "downsample.1."),
+    (r"\bbranch2\.conv_c\.conv_t\.", "conv2_t."),
+    (r"\bbranch2\.conv_c\.norm_t\.", "bn2_t."),
+    *((rf"\bbranch2\.conv_{a}\.", f"conv{i}.") for i, a in enumerate("abc", start=1)),
+    *((rf"\bbranch2\.norm_{a}\.", f"bn{i}.") for i, a in enumerate("abc", start=1)),
+)
+"""pytorchvideo's names of what torchvision names otherwise. The slow pathway of SlowFast counts as its trunk."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,20 @@ def plain_name(name: str) -> str:
     name = re.sub(r"^(layer\d|blocks\.\d)\.blocks\.", r"\1.", name)
     name = re.sub(r"\.block\.", ".", name)
     name = re.sub(r"\.(conv\w*)\.conv\.", r".\1.", name)
+    for pattern, replacement in _BLOCKS3D:
+        name = re.sub(pattern, replacement, name)
     name = re.sub(r"\.(mixer|after|before)\.operator\.", r".\1.", name)
     return re.sub(r"\.operator\.(conv|norm)\.", ".", name)  # what took the place of a convolution or a norm
 
 
 def layout_of(model: nn.Module) -> Layout:
     """What a kinema network is."""
+    shapes = {plain_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return Layout(trunk_of(shapes), {**operators_of(model), **_operators_in(shapes)}, classes_of(shapes))
+
+
+def operators_of(model: nn.Module) -> Operators:
+    """The operators in the holes of a kinema network, as far as they are modules."""
     operators: defaultdict[str, set[str]] = defaultdict(set)
     for name, module in model.named_modules():
         if isinstance(module, Hole):
@@ -94,14 +119,30 @@ def layout_of(model: nn.Module) -> Layout:
             residual = place[-1].startswith(("conv", "bn"))
             block = ".".join(place[:-1] if residual else place)
             operators[_kind(module.operator, residual)].add(block)
-    shapes = {plain_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    return Layout(trunk_of(shapes), freeze(operators), classes_of(shapes))
+        elif isinstance(module, TAdaLayer) and not name.endswith(".operator"):  # among clips, in need of no hole
+            block, _, layer = plain_name(f"{name}.weight").removesuffix(".weight").rpartition(".")
+            operators[CALIBRATED_OVER_TIME if layer.endswith("_t") else CALIBRATED].add(block)
+    return freeze(operators)
+
+
+def _operators_in(shapes: Mapping[str, tuple[int, ...]]) -> Operators:
+    """What plain names and shapes alone tell of: convolutions over time, and a second pathway."""
+    operators: defaultdict[str, set[str]] = defaultdict(set)
+    for name, shape in shapes.items():
+        if name.startswith("fast."):
+            operators[FAST_PATHWAY].add("fast")
+        over_pixels = shape[2:] if len(shape) == 7 else shape  # a calibrated one has two axes more
+        if re.search(r"(^|\.)conv\w*\.weight$", name) and len(over_pixels) == 5 and over_pixels[2] > 1:
+            layer = name.removesuffix(".weight")
+            kind = "fusion" if name.startswith("fusions.") else "convolution"
+            operators[f"{kind} over {over_pixels[2]} frames"].add(layer)
+    return freeze(operators)
 
 
 def layout_of_checkpoint(tensors: Mapping[str, Tensor], translation: Translation) -> Layout:
     """What a checkpoint is, from its names and shapes."""
     shapes = {plain: tuple(tensors[name].shape) for plain, name in translation.names.items()}
-    return Layout(trunk_of(shapes), translation.operators, classes_of(shapes))
+    return Layout(trunk_of(shapes), {**translation.operators, **_operators_in(shapes)}, classes_of(shapes))
 
 
 def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:

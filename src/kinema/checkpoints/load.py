@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from kinema.checkpoints import mmaction2, own, tadaconv, timm, tsm
 from kinema.checkpoints.files import read_tensors
-from kinema.checkpoints.layout import CAUSAL, Layout, Translation, layout_of, layout_of_checkpoint, plain_name
+from kinema.checkpoints.inflate import inflate
+from kinema.checkpoints.layout import (
+    CAUSAL,
+    FAST_PATHWAY,
+    Layout,
+    Translation,
+    layout_of,
+    layout_of_checkpoint,
+    operators_of,
+    plain_name,
+)
 from kinema.checkpoints.report import LoadReport
 
 Source = str | Path | Mapping[str, Any]
@@ -68,9 +78,9 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
     """Start from the weights of an image network, of another data set, or of the same trunk with other operators.
 
     The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
-    values; what is left over of the checkpoint is not used. The report lists both. If the model has another number of
-    input channels, its first convolution becomes the mean of the checkpoint's over its channels, repeated (Lin, Gan and
-    Han 2019 do so for optical flow).
+    values; what is left over of the checkpoint is not used. The report lists both, and what was computed: kernels of a
+    network in three dimensions from those of images, and the first convolution for another number of input channels
+    (`kinema.checkpoints.inflate`).
 
     Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
     """
@@ -135,7 +145,7 @@ def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, T
 def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
     names = set(tensors)
     if names >= _needed(model):
-        return Translation("kinema", {plain_name(name): name for name in tensors}, layout_of(model).operators)
+        return Translation("kinema", {plain_name(name): name for name in tensors}, operators_of(model))
     for origin in _ORIGINS:
         if origin.recognises(names):
             return origin.translate(names)
@@ -185,6 +195,7 @@ def _match(
     report = LoadReport(source=f"{translation.origin}: {layout}")
     values = dict(model.state_dict())
     left = dict(translation.names)
+    widened = _widened(model)
     for name, initial in model.state_dict().items():
         plain = plain_name(name)
         if plain in translation.zeros and plain not in left:
@@ -206,11 +217,8 @@ def _match(
             values[name] = value.reshape(initial.shape)
             report.loaded.append(name)
             report.renamed[name] = theirs
-        elif _is_stem(plain) and _same_but_channels(value, initial):
-            values[name] = value.mean(dim=1, keepdim=True).expand_as(initial)
-            report.inflated[name] = (
-                f"mean of {theirs} over {value.shape[1]} channels, repeated {initial.shape[1]} times"
-            )
+        elif inflated := inflate(theirs, value, tuple(initial.shape), stem=_is_stem(plain), widened=plain in widened):
+            values[name], report.inflated[name] = inflated
         else:
             report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
             report.refused[theirs] = f"shape {tuple(value.shape)}; {name} has {tuple(initial.shape)}"
@@ -221,19 +229,19 @@ def _match(
 
 
 def _without_ones(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, but for leading axes of one: a calibrated convolution has two for clip and frame."""
-    shape = tuple(tensor.shape)
-    while shape[:1] == (1,):
-        shape = shape[1:]
-    return shape
+    """The shape, but for axes of one: a calibrated convolution has two for clip and frame, others one for time."""
+    return tuple(size for size in tensor.shape if size != 1)
 
 
 def _is_stem(plain: str) -> bool:
     return plain in ("conv1.weight", "conv1.0.weight", "conv_stem.weight")
 
 
-def _same_but_channels(value: Tensor, initial: Tensor) -> bool:
-    return value.shape[:1] == initial.shape[:1] and value.shape[2:] == initial.shape[2:]
+def _widened(model: nn.Module) -> set[str]:
+    """Plain names of the convolutions that read the channels of a fusion behind those of their own pathway."""
+    if FAST_PATHWAY not in layout_of(model).operators:
+        return set()
+    return {f"layer{stage}.0.{layer}.weight" for stage in (1, 2, 3, 4) for layer in ("conv1", "downsample.0")}
 
 
 def _describe(translation: Translation, layout: Layout) -> str:

@@ -1,10 +1,13 @@
-"""kinema's own names: what a frame-wise network's state dict looks like."""
+"""kinema's own names: what the state dict of a network on a ResNet or a MobileNetV2 looks like."""
 
 import re
 from collections import defaultdict
 from collections.abc import Collection
 
 from kinema.checkpoints.layout import (
+    AGGREGATION,
+    CALIBRATED,
+    CALIBRATED_OVER_TIME,
     IN_PLACE_SHIFT,
     NON_LOCAL,
     RESIDUAL_SHIFT,
@@ -16,8 +19,8 @@ from kinema.checkpoints.layout import (
 
 
 def recognises(names: Collection[str]) -> bool:
-    """Whether these are names of a frame-wise network of kinema."""
-    return any(name.startswith("backbone.trunk.") for name in names)
+    """Whether these are names of a network of kinema on a ResNet or a MobileNetV2."""
+    return any(name.startswith(("backbone.trunk.", "backbone.slow.")) for name in names)
 
 
 def translate(names: Collection[str]) -> Translation:
@@ -32,7 +35,9 @@ def translate(names: Collection[str]) -> Translation:
         if found := re.match(r"(layer\d|blocks\.\d)\.blocks\.(.+)", short):
             operators[TEMPORAL_POOL].add(found[1])
             short = f"{found[1]}.{found[2]}"
-        if found := re.match(r"(.+)\.conv\w*\.conv\.weight$", short):
+        if kind := _calibration(name):
+            operators[kind].add(plain_name(name).rsplit(".", 2)[0])
+        elif found := re.match(r"(.+)\.conv(?!_c)\w*\.conv\.weight$", short):
             operators[RESIDUAL_SHIFT].add(found[1].removesuffix(".block"))
         if found := re.match(r"(.+)\.after\.operator\.", short):
             operators[NON_LOCAL].add(found[1])
@@ -40,3 +45,12 @@ def translate(names: Collection[str]) -> Translation:
             wrapped.add(found[1])
     operators[IN_PLACE_SHIFT] = wrapped if wrapped - operators[NON_LOCAL] else set()
     return Translation("kinema", {plain_name(name): name for name in names}, freeze(operators))
+
+
+def _calibration(name: str) -> str | None:
+    """What took the place of a convolution or a norm, if this is its kernel or its scale."""
+    if re.search(r"\.(conv\d\.operator|branch2\.conv_b)\.conv\.weight$", name):
+        return CALIBRATED
+    if name.endswith(".conv_t.conv.weight"):
+        return CALIBRATED_OVER_TIME
+    return AGGREGATION if re.search(r"\.bn\d\.operator\.norm\.weight$", name) else None

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from torch import nn
 
+from kinema.models.resnet3d import r2plus1d_nano, r2plus1d_r50, r3d_nano, r3d_r50, slowonly_nano, slowonly_r50
+from kinema.models.slowfast import slowfast_nano, slowfast_r50
 from kinema.models.tada2d import tada2d_nano, tada2d_r50
 from kinema.models.tadaconvnext import (
     tadaconvnext_base,
@@ -52,6 +54,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         tadaformer_nano,
         tadaformer_b16,
         tadaformer_l14,
+        r3d_nano,
+        r3d_r50,
+        r2plus1d_nano,
+        r2plus1d_r50,
+        slowonly_nano,
+        slowonly_r50,
+        slowfast_nano,
+        slowfast_r50,
     )
 }
 
@@ -76,7 +86,7 @@ def list_options(name: str) -> list[str]:
 def create_model(
     name: str,
     num_classes: int | Sequence[int] = 400,
-    num_frames: int = 8,
+    num_frames: int | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build a network by name, with random weights; `kinema.load_checkpoint` and `kinema.init_from` load others.
@@ -84,7 +94,7 @@ def create_model(
     Args:
         name: One of `list_models()`.
         num_classes: Size of K, or a tuple: a clip then gives a tuple of logits.
-        num_frames: Frames of a clip the network is meant for.
+        num_frames: Frames of a clip the network is meant for; those of its recipe when None, mostly 8.
         options: See `list_options(name)`.
 
     Raises:
@@ -94,7 +104,9 @@ def create_model(
     for option in options:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; {_nearest(option, known)}")
-    return MODELS[name](num_classes=num_classes, num_frames=num_frames, **options)
+    if num_frames is not None:
+        options["num_frames"] = num_frames
+    return MODELS[name](num_classes=num_classes, **options)
 
 
 def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:

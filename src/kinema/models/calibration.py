@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kinema.models.options import Aggregation
+from kinema.models.options import Aggregation, TAda
 from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.routing import RoutingName
 from kinema.operators.tada_layer import calibrate
@@ -49,16 +49,18 @@ def calibration_filling(
     options: dict[str, Any] = {"ratio": routing_ratio, "kernels": tuple(routing_kernels)}
 
     def convolution(conv: nn.Module) -> nn.Module:
-        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(conv, nn.Conv2d | nn.Conv3d)
+        if isinstance(conv, nn.Conv3d) and conv.kernel_size[0] == 1:
+            conv = _of_frames(conv)
         head_dim = routing_head_dim or conv.in_channels // routing_ratio
         return calibrate(
             conv,
             calibration=calibration,
             routing=routing,
             fraction=calibrated_fraction,
+            calibrate_bias=calibrate_bias,
             num_frames=num_frames,
             head_dim=head_dim,
-            calibrate_bias=calibrate_bias,
             **options,
         )
 
@@ -70,6 +72,58 @@ def calibration_filling(
         "norm": norm,
         "convolution_stages": [stage_names[stage - 1] for stage in calibrated_stages],
     }
+
+
+def plug_in_filling(tada: TAda, known: Sequence[TAda], num_frames: int, **options: Any) -> dict[str, Any]:
+    """`kinema.backbones.blocks3d.Filling3d` of a network that may as well do without calibration.
+
+    Temporal aggregation is left out: the parameters that Huang et al. 2022 print in table 3 tell of none.
+
+    Args:
+        tada: Which convolutions are calibrated.
+        known: What the network can take beside "none".
+        num_frames: For routing "per_frame".
+        options: See `kinema.models.options.RoutingOptions`.
+
+    Raises:
+        ValueError: If the network has no such convolutions, options were given for a calibration that is not wanted, or
+            one has a value it cannot take.
+    """
+    if tada not in ("none", *known):
+        raise ValueError(f"tada={tada!r} is nothing this network can take; give one of {', '.join(('none', *known))}")
+    if tada == "none":
+        if options:
+            raise ValueError(
+                f"{', '.join(sorted(options))} was given, but tada='none' calibrates nothing; give tada={known[0]!r}, "
+                "or leave it out"
+            )
+        return {}
+    filling = calibration_filling(num_frames, aggregation="none", **options)
+    return {name: filling[name] for name in ("convolution", "convolution_stages")}
+
+
+def _of_frames(conv: nn.Conv3d) -> nn.Conv2d:
+    """A 3-D convolution that sees one frame, in two dimensions: so its calibration is a scale of its input.
+
+    Raises:
+        ValueError: If it strides or pads time.
+    """
+    if conv.stride[0] != 1 or isinstance(conv.padding, str) or conv.padding[0] != 0:
+        raise ValueError(f"{conv} changes the number of frames; it cannot be calibrated")
+    frames = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        cast(tuple[int, int], conv.kernel_size[1:]),
+        cast(tuple[int, int], conv.stride[1:]),
+        cast(tuple[int, int], conv.padding[1:]),
+        cast(tuple[int, int], conv.dilation[1:]),
+        conv.groups,
+        conv.bias is not None,
+        device="meta",  # no values are drawn that those of the convolution would replace
+    )
+    frames.weight = nn.Parameter(conv.weight.detach()[:, :, 0])
+    frames.bias = conv.bias
+    return frames
 
 
 def _aggregate(norm: nn.Module, *, own: bool, **options: Any) -> nn.Module:

@@ -10,6 +10,7 @@ from kinema.operators.tadaconv import CalibrationDim
 
 Aggregation = Literal["avg", "max", "avg+max", "none"]
 NonLocal = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
+TAda = Literal["none", "2d", "2d+1d", "3d"]
 
 
 class FrameOptions(TypedDict, total=False):
@@ -87,7 +88,7 @@ class ClipOptions(TypedDict, total=False):
     in_channels: int
 
 
-class CalibrationOptions(TypedDict, total=False):
+class RoutingOptions(TypedDict, total=False):
     """Of TAdaConv: what is calibrated, and by what.
 
     calibration: "cin", "cout", "cin+cout", "kernel" or "cin+cout+kernel". Default "cin", but "cout" for a convolution
@@ -97,10 +98,8 @@ class CalibrationOptions(TypedDict, total=False):
     routing_kernels: Frames that the router's two convolutions see. Default (3, 3).
     routing_head_dim: Channels of an attention head, for routing "attention". Default one head.
     calibrated_fraction: Share of the channels calibrated, the leading ones, in (0, 1]. Default 1.
-    calibrated_stages: Stages whose convolutions are calibrated and aggregated, from 1. Default (1, 2, 3, 4).
-    aggregation: Pooling over time beside the norm: "avg", "max", "avg+max" or "none". Default "avg".
-    aggregation_kernel: Frames pooled, odd. Default 3.
-    aggregation_norm: "own" for the pooled features, or "shared". Default "own".
+    calibrated_stages: Stages whose convolutions are calibrated, and aggregated where they are at all, from 1. Default
+        (1, 2, 3, 4).
     """
 
     calibration: CalibrationDim
@@ -110,6 +109,16 @@ class CalibrationOptions(TypedDict, total=False):
     routing_head_dim: int | None
     calibrated_fraction: float
     calibrated_stages: Sequence[int]
+
+
+class CalibrationOptions(RoutingOptions, total=False):
+    """Of networks made for TAdaConv, which pool over time behind it.
+
+    aggregation: Pooling over time beside the norm: "avg", "max", "avg+max" or "none". Default "avg".
+    aggregation_kernel: Frames pooled, odd. Default 3.
+    aggregation_norm: "own" for the pooled features, or "shared". Default "own".
+    """
+
     aggregation: Aggregation
     aggregation_kernel: int
     aggregation_norm: Literal["own", "shared"]
@@ -143,6 +152,46 @@ class TAda2DOptions(ClipOptions, CalibrationOptions, total=False):
 
 
 class TAda2DNanoOptions(TAda2DOptions, SizeOptions, total=False): ...
+
+
+class PlugInOptions(ClipOptions, RoutingOptions, total=False):
+    """Of networks that exist without TAdaConv, and into which it is put. The options of the calibration need one.
+
+    tada: Which convolutions are calibrated: "none"; "2d", those over the pixels of one frame; "2d+1d", those of R(2+1)D
+        over time too; "3d", those of R3D over both. Default "none".
+    """
+
+    tada: TAda
+
+
+class R3DOptions(PlugInOptions, total=False):
+    """Of R3D.
+
+    stem_frames: Frames that the stem sees: 3 for the size and cost in the paper, 1 for checkpoints of the authors'
+        configuration with a two-dimensional stem. Default 3.
+    """
+
+    stem_frames: int
+
+
+class SlowFastOptions(PlugInOptions, total=False):
+    """Of SlowFast.
+
+    alpha: Fast frames to a slow one; must divide the number of frames. Default 8 (SlowFast 4x16); 4 is SlowFast 8x8.
+    fusion_kernel: Frames that a fusion sees, odd. Default 7 for alpha 4, else 5, as in the authors' configurations.
+    """
+
+    alpha: int
+    fusion_kernel: int | None
+
+
+class R3DNanoOptions(R3DOptions, SizeOptions, total=False): ...
+
+
+class PlugInNanoOptions(PlugInOptions, SizeOptions, total=False): ...
+
+
+class SlowFastNanoOptions(SlowFastOptions, SizeOptions, total=False): ...
 
 
 class TAdaConvNeXtOptions(ClipOptions, CalibrationOptions, total=False):

@@ -1,0 +1,46 @@
+"""Kernels of one shape from those of another: image networks into networks of other channels or of three dimensions."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def inflate(
+    name: str, value: Tensor, shape: tuple[int, ...], *, stem: bool = False, widened: bool = False
+) -> tuple[Tensor, str] | None:
+    """The kernel of a convolution in images as one of another shape, or None if it cannot be made.
+
+    A kernel that sees kt frames is the image's kernel kt times over, divided by kt: on a clip of equal frames it gives,
+    but for the zeros outside the clip, what the image's gives on the frame (Carreira and Zisserman 2017, section 2.4,
+    arXiv:1705.07750). For other input channels than three it is the mean over the image's, repeated (Lin, Gan and Han
+    2019 do so for optical flow). Where a pathway takes in the channels of another, these start at zero, so that it is
+    at first the image's network.
+
+    Args:
+        name: What the checkpoint calls it.
+        value: (C_out, C_in, kh, kw).
+        shape: Wanted: the same, or with kt in front of kh, or with two leading axes of one more.
+        stem: Whether it reads pixels.
+        widened: Whether it reads channels of another pathway behind those of its own.
+
+    Returns:
+        The kernel, and how it came about.
+    """
+    core = shape[2:] if len(shape) in (6, 7) else shape
+    frames = core[2] if len(core) == 5 else 1
+    flat = (*core[:2], *core[-2:])
+    if value.ndim != 4 or len(core) not in (4, 5):
+        return None
+    channels, wanted = value.shape[1], core[1]
+    how = name
+    if stem and channels != wanted:
+        value = value.mean(dim=1, keepdim=True).expand(-1, wanted, -1, -1)
+        how = f"mean of {name} over {channels} channels, repeated {wanted} times"
+    elif widened and channels < wanted:
+        value = F.pad(value, (0, 0, 0, 0, 0, wanted - channels))
+        how = f"{name}, and zeros for the last {wanted - channels} input channels, which are of the fast pathway"
+    if tuple(value.shape) != flat:
+        return None
+    if frames > 1:
+        value = value[:, :, None].expand(-1, -1, frames, -1, -1) / frames
+        how = f"{how}, {frames} times over time, divided by {frames}"
+    return value.reshape(shape), how
