@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
     "models": ("kinema.cli.models", "list the networks"),
     "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),
+    "convert": ("kinema.cli.convert", "write a checkpoint in another layout"),
     "data": ("kinema.cli.data", "make the built-in data set, check videos"),
     "bench": ("kinema.cli.bench", "measure loaders and networks side by side"),
 }
