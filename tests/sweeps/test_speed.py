@@ -46,3 +46,18 @@ def test_tables(tmp_path):
     assert "Memory over 5000 clips: +1.5 MiB of 302 MiB." in text
     assert "commit `0123456789` with changes; a processor, 2 cores" in text and "write it" in text
     assert speed_table(models) in text
+
+
+def test_layers_say_how_many_times_faster():
+    rows = [
+        NETWORK | {"name": name, "median_ms": ms, "ratio": ms / 40, "ratio_low": ms / 50, "ratio_high": ms / 30}
+        for name, ms in (("grouped", 40.0), ("kinema", 4.0))
+    ]
+    layers = {"256x14": {"clip_shape": [2, 256, 8, 14, 14], "forward": rows, "forward_backward": rows}}
+    table = speed_table(FACTS | {"threads": 2, "layers": layers})
+    assert "| 256 channels at 14 (2 x 256 x 8 x 14 x 14) | 40.0 | 4.0 | 10.00 | 7.50 to 12.50 | 1.00 |" in table
+
+
+def test_a_table_says_how_the_networks_ran():
+    results = FACTS | {"threads": 2, "clip_shape": [1], "forward": [NETWORK], "compile": True, "dtype": "bfloat16"}
+    assert "2 threads, compiled, bfloat16" in speed_table(results)

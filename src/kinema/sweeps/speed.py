@@ -26,6 +26,8 @@ def write_speed(folder: Path, files: Sequence[Path], *, command: str) -> None:
 def speed_table(results: dict[str, Any]) -> str:
     """The rows of one benchmark file as Markdown, with its command, commit and machine."""
     parts = [_networks(results, mode) for mode in ("forward", "forward_backward") if mode in results]
+    if "layers" in results:
+        parts += [_layers(results, mode) for mode in ("forward", "forward_backward")]
     for name, measured in results.items():
         if isinstance(measured, dict) and "loaders" in measured:
             parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
@@ -50,8 +52,39 @@ def _networks(results: dict[str, Any], mode: str) -> str:
         f"| {row['peak_memory_mib']:.0f} |"
         for row in results[mode]
     ]
-    title = f"{mode.replace('_', ' + ')}, clip {shape}, {results['threads']} threads"
+    title = f"{mode.replace('_', ' + ')}, clip {shape}, {results['threads']} threads{_form(results)}"
     return "\n".join([f"| {title} | ms | ratio | quartiles | peak MiB |", "|---|---|---|---|---|", *rows])
+
+
+def _form(results: dict[str, Any]) -> str:
+    """What is not the default of the benchmark."""
+    parts = ["compiled"] if results.get("compile") else []
+    parts += ["channels last"] if results.get("channels_last") else []
+    parts += [results["dtype"]] if results.get("dtype", "float32") != "float32" else []
+    return "".join(f", {part}" for part in parts)
+
+
+def _layers(results: dict[str, Any], mode: str) -> str:
+    """One row a layer: the grouped form, kinema's, and how many times faster it is."""
+    rows = []
+    for size, measured in results["layers"].items():
+        if mode not in measured:
+            continue
+        grouped, ours = measured[mode]
+        shape = " x ".join(map(str, measured["clip_shape"]))
+        rows.append(
+            f"| {size.replace('x', ' channels at ')} ({shape}) | {grouped['median_ms']:.1f} | {ours['median_ms']:.1f} "
+            f"| {1 / ours['ratio']:.2f} | {1 / ours['ratio_high']:.2f} to {1 / ours['ratio_low']:.2f} "
+            f"| {ours['peak_memory_mib'] / grouped['peak_memory_mib']:.2f} |"
+        )
+    title = f"{mode.replace('_', ' + ')} of one layer, {results['threads']} threads"
+    return "\n".join(
+        [
+            f"| {title} | grouped ms | kinema ms | times faster | quartiles | memory |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:
