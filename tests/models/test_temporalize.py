@@ -83,6 +83,21 @@ def test_a_new_classifier(clip):
     assert network(clip).shape == (2, 7)
 
 
+@pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3", "vit_tiny_patch16_dinov3_qkvb"])
+def test_a_transformer_takes_tada_blocks(name):
+    """With one class token, with registers, with none; positions learnt or rotary."""
+    model = built(name)
+    clip = torch.randn(2, 3, 3, *model.pretrained_cfg["input_size"][1:])
+    expected = frame_wise(model, clip)
+    network = kinema.temporalize(model, "tada").eval()
+    assert len(network.places) == len(model.blocks)
+    torch.testing.assert_close(network(clip), expected, rtol=1e-4, atol=1e-5)
+    for block in network.model.blocks:
+        nn.init.normal_(block.mixer.operator.expand.weight)
+    features = network.forward_features(clip)
+    assert (features - network.forward_features(clip[:, :, [1, 0, 2]])).abs().max() > 1e-6
+
+
 @pytest.mark.parametrize(
     ("model", "arguments", "message"),
     [

@@ -1,6 +1,7 @@
 """Any image network of timm as a video network."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -12,10 +13,11 @@ from kinema.backbones.holes import Batch, Hole, MixedConvolution, OperatorFactor
 from kinema.models.network import check_input
 from kinema.operators.feature_calibration import FeatureCalibration
 from kinema.operators.shift import TemporalShift
+from kinema.operators.tada_block import TAdaBlock
 from kinema.shapes import fold_time
 
 Operator = Literal["tada", "tsm"]
-Where = Callable[[str, nn.Conv2d], bool]
+Where = Callable[[str, Any], bool]
 
 _OPERATORS: dict[str, Callable[..., nn.Module]] = {"tada": FeatureCalibration, "tsm": TemporalShift}
 
@@ -77,53 +79,103 @@ def temporalize(
 
     The operator stands in front of every convolution over more than one pixel, but for those that read the image
     itself. With "tada" the network is at first the image network on every frame, its logits averaged; the shift of
-    "tsm" moves channels from the start.
+    "tsm" moves channels from the start. A transformer has no such convolution: there "tada" adds a `TAdaBlock` to the
+    patch tokens in front of every block, as in TAdaFormer (Huang et al. 2023, arXiv:2308.05787); it starts at zero.
 
     The network is changed in place, and tried on a clip of two frames: where an operator would be passed by, or frames
     do not stay together in the batch, nothing would tell later.
 
     Args:
         model: A classifier of `timm.create_model`.
-        operator: "tada" (`FeatureCalibration`), "tsm" (`TemporalShift`), or what builds an operator from a number of
-            channels.
-        where: Which convolutions, by name and module; all over more than one pixel when None.
+        operator: "tada" (`FeatureCalibration`; `TAdaBlock` in a transformer), "tsm" (`TemporalShift`), or what builds an
+            operator from a number of channels.
+        where: Which convolutions, by name and module; all over more than one pixel when None. Of a transformer, which
+            blocks.
         num_frames: Frames of a clip; for routing "per_frame" alone.
         options: Of the operator.
 
     Raises:
         ValueError: If the operator is unknown, there is no place for it, or the network cannot hold it, with the reason.
     """
-    if isinstance(operator, str):
-        if operator not in _OPERATORS:
-            raise ValueError(f"operator={operator!r} is unknown; give one of {get_args(Operator)}, or a factory")
-        options = {"num_frames": num_frames, **options} if operator == "tada" else options
-        factory: OperatorFactory = partial(_OPERATORS[operator], **options)
-    else:
-        factory = partial(operator, **options) if options else operator
+    if isinstance(operator, str) and operator not in _OPERATORS:
+        raise ValueError(f"operator={operator!r} is unknown; give one of {get_args(Operator)}, or a factory")
     image_channels = _image_channels(model)
-    places = [
+    convolutions = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
-        and max(module.kernel_size) > 1
-        and module.in_channels != image_channels
-        and (where is None or where(name, module))
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module.in_channels != image_channels
     ]
-    if not places:
+    batch, holes = Batch(), {}
+    if convolutions or operator != "tada":
+        factory = _factory(operator, options, num_frames)
+        for name, conv in convolutions:
+            if where is None or where(name, conv):
+                hole = holes[name] = Hole(factory(conv.in_channels), batch).to(conv.weight)
+                model.set_submodule(name, _Preceded(hole, conv))
+    else:
+        width = getattr(model, "embed_dim", None)
+        blocks = (
+            model.get_submodule("blocks") if isinstance(width, int) and hasattr(model, "blocks") else nn.ModuleList()
+        )
+        options = {"routing_head_dim": None, **options}
+        for index, block in enumerate(blocks.children()):
+            name = f"blocks.{index}"
+            if where is None or where(name, block):
+                hole = _TokenHole(TAdaBlock(cast(int, width), **options), batch, getattr(model, "num_prefix_tokens", 0))
+                holes[name] = hole.to(next(block.parameters()))
+                model.set_submodule(name, _PrecededBlock(holes[name], block))
+    if not holes:
+        what = "convolution over more than one pixel" + (
+            "" if operator != "tada" else ", and no row of transformer blocks,"
+        )
         raise ValueError(
-            f"{type(model).__name__} has no convolution over more than one pixel to stand in front of"
+            f"{type(model).__name__} has no {what} to stand in front of"
             + ("" if where is None else " that 'where' accepts")
         )
-    batch = Batch()
-    holes = {}
-    for name, conv in places:
-        hole = Hole(factory(conv.in_channels), batch)
-        hole.to(conv.weight)
-        holes[name] = hole
-        model.set_submodule(name, _Preceded(hole, conv))
-    network = TemporalizedNetwork(model, batch, num_frames, [name for name, _ in places])
+    network = TemporalizedNetwork(model, batch, num_frames, list(holes))
     _try_out(network, holes)
     return network
+
+
+def _factory(operator: Operator | OperatorFactory, options: dict[str, Any], num_frames: int) -> OperatorFactory:
+    if not isinstance(operator, str):
+        return partial(operator, **options) if options else operator
+    options = {"num_frames": num_frames, **options} if operator == "tada" else options
+    return partial(_OPERATORS[operator], **options)
+
+
+class _TokenHole(Hole):
+    """Add what an operator on clips says of the patches to their tokens (BT, N, D); other tokens pass by.
+
+    Tokens lie in rows of a square: transformers of timm that take other images resize their positions by themselves,
+    and say so through `dynamic_img_size`, which is not followed here.
+    """
+
+    def __init__(self, operator: nn.Module, batch: Batch, num_prefix_tokens: int) -> None:
+        super().__init__(operator, batch)
+        self.num_prefix_tokens = num_prefix_tokens
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if tokens.ndim == 4:  # (BT, h, w, D)
+            return tokens + super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        others, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
+        side = math.isqrt(patches.shape[1])
+        if side * side != patches.shape[1]:
+            raise ValueError(f"{patches.shape[1]} patches of a frame are no square; give square frames")
+        said = super().forward(patches.unflatten(1, (side, side)).permute(0, 3, 1, 2))
+        return torch.cat([others, patches + said.flatten(2).transpose(1, 2)], dim=1)
+
+
+class _PrecededBlock(nn.Module):
+    """A transformer block behind an operator."""
+
+    def __init__(self, mixer: _TokenHole, block: nn.Module) -> None:
+        super().__init__()
+        self.mixer = mixer
+        self.block = block
+
+    def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.block(self.mixer(tokens), *args, **kwargs)
 
 
 class _Preceded(MixedConvolution):
@@ -143,7 +195,7 @@ def _image_channels(model: nn.Module) -> int:
     return first.in_channels
 
 
-def _try_out(network: TemporalizedNetwork, holes: dict[str, Hole]) -> None:
+def _try_out(network: TemporalizedNetwork, holes: Mapping[str, Hole]) -> None:
     """Run two frames, and look whether every operator saw both.
 
     Raises:
@@ -171,7 +223,7 @@ def _try_out(network: TemporalizedNetwork, holes: dict[str, Hole]) -> None:
     if passed_by := [place for place in holes if place not in seen]:
         raise ValueError(
             f"{name} reads the weights of {passed_by[0]} without calling it, so an operator in front of it would be "
-            "passed by; leave such convolutions out with 'where'"
+            "passed by; leave such layers out with 'where'"
         )
     if regrouped := [place for place, frames in seen.items() if frames != 2]:
         raise ValueError(
