@@ -158,12 +158,13 @@ class _TokenHole(Hole):
     def forward(self, tokens: Tensor) -> Tensor:
         if tokens.ndim == 4:  # (BT, h, w, D)
             return tokens + super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        others, patches = tokens[:, : self.num_prefix_tokens], tokens[:, self.num_prefix_tokens :]
-        side = math.isqrt(patches.shape[1])
-        if side * side != patches.shape[1]:
-            raise ValueError(f"{patches.shape[1]} patches of a frame are no square; give square frames")
+        side = math.isqrt(tokens.shape[1])
+        others = tokens.shape[1] - side * side  # some transformers add their class token in later blocks alone
+        if others not in (0, self.num_prefix_tokens):
+            raise ValueError(f"{tokens.shape[1]} tokens of a frame are no square and its prefix; give square frames")
+        prefix, patches = tokens[:, :others], tokens[:, others:]
         said = super().forward(patches.unflatten(1, (side, side)).permute(0, 3, 1, 2))
-        return torch.cat([others, patches + said.flatten(2).transpose(1, 2)], dim=1)
+        return torch.cat([prefix, patches + said.flatten(2).transpose(1, 2)], dim=1)
 
 
 class _PrecededBlock(nn.Module):
@@ -189,6 +190,10 @@ class _Preceded(MixedConvolution):
 
 
 def _image_channels(model: nn.Module) -> int:
+    """What timm's networks say themselves; of others, what the first convolution reads."""
+    in_chans = getattr(model, "in_chans", None)
+    if isinstance(in_chans, int):
+        return in_chans
     first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
     if first is None:
         raise ValueError(f"{type(model).__name__} has no convolution at all, not even one that reads the image")
@@ -215,6 +220,11 @@ def _try_out(network: TemporalizedNetwork, holes: Mapping[str, Hole]) -> None:
     try:
         with torch.no_grad():
             network(clip)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(network.model).__name__} hands its layers something else than feature maps or tokens of frames "
+            f"({str(error).splitlines()[0]}); leave such layers out with 'where'"
+        ) from error
     finally:
         network.train(training)
         for hook in hooks:

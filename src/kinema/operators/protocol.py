@@ -31,7 +31,7 @@ class StreamingMixer(Protocol):
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
 
     def init_state(self, frame: Float[Tensor, "B C H W"]) -> Tensor:
-        """The state before the first frame; `frame` gives batch, size, dtype and device only."""
+        """The state before the first frame, which is given: for its batch, size, dtype and device at least."""
         ...
 
     def step(self, frame: Float[Tensor, "B C H W"], state: Tensor) -> tuple[Float[Tensor, "B C H W"], Tensor]:

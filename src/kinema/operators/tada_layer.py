@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.operators.routing import Routing, RoutingName, build_routing, describe
+from kinema.operators.routing import CausalRouting, Routing, RoutingName, build_routing, describe
 from kinema.operators.tadaconv import Calibration, CalibrationDim, TAdaConv2d, TAdaConv3d
 
 
@@ -20,9 +20,8 @@ class TAdaLayer(nn.Module):
 
     Args:
         conv: `TAdaConv2d` or `TAdaConv3d`.
-        router: From descriptors to the factors `conv` takes; None leaves it plain.
-        num_calibrated: Factor to how many of its leading channels the router speaks of; the others stay at one. All
-            when not named.
+        router: From descriptors to the factors `conv` takes; None leaves it plain. Trailing channels that the router
+            does not speak of stay at one.
 
     Shape:
         (B, C_in, T, H, W) to (B, C_out, T, H', W').
@@ -37,6 +36,29 @@ class TAdaLayer(nn.Module):
         if self.router is None:
             return self.conv(x)
         return self.conv(x, self._completed(self.router(describe(x))))
+
+    def init_state(self, frame: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I 2"]:
+        """The state before the first frame, from that frame: its descriptor, as if it had stood there before.
+
+        Raises:
+            ValueError: If the layer cannot run frame by frame.
+        """
+        return self._causal().init_state(frame.mean(dim=(2, 3)))
+
+    def step(
+        self, frame: Float[Tensor, "B I H W"], state: Float[Tensor, "B I 2"]
+    ) -> tuple[Float[Tensor, "B O h w"], Float[Tensor, "B I 2"]]:
+        """One frame calibrated from it and the two before it, and the next state: Online-TAdaConv."""
+        factors, state = self._causal().step(frame.mean(dim=(2, 3)), state)
+        return self.conv(frame[:, :, None], self._completed(factors))[:, :, 0], state
+
+    def _causal(self) -> CausalRouting:
+        if not isinstance(self.router, CausalRouting) or isinstance(self.conv, TAdaConv3d):
+            raise ValueError(
+                f"a layer with {type(self.router).__name__} and {type(self.conv).__name__} needs the whole clip, so it "
+                "cannot run on a stream; calibrate a 2-D convolution with routing='causal'"
+            )
+        return self.router
 
     def _completed(self, factors: Calibration) -> Calibration:
         """Ones for the channels that the router does not speak of."""
