@@ -6,18 +6,93 @@ import torch
 
 import kinema
 
-TAKEN = """
-beit_base_patch16_224 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 test_convnext cpubone_nano csatv2 test_byobnet
-cs3darknet_focus_s cspnext_tiny davit_tiny deit_tiny_patch16_224 densenet121 dla46x_c dpn48b edgenext_xx_small efficientformer_l1
-efficientformerv2_s0 test_efficientnet efficientvim_m1 efficientvit_b0 vit_tiny_patch16_dinov3_qkvb fasternet_t0 fastvit_t8
-focalnet_tiny_srf gcvit_xxtiny ghostnet_050 hardcorenas_b hgnetv2_b0 hrnet_w18_small iformer_t inception_next_atto
-inception_resnet_v2 inception_v3 inception_v4 lcnetv2_small levit_128s lowformer_b0 test_mambaout test_coatnet poolformerv2_s12
-gmlp_ti16_224 mobilenetv3_small_050 mobilenetv5_base mobilevit_xxs naflexvit_base_patch16_parfac_gap nasnetalarge nest_tiny
-nextvit_small test_nfnet pit_ti_224 pnasnet5large pvt_v2_b0 rdnet_tiny regnetx_002 repghostnet_050 repvit_m1 res2next50 resnest14d
-test_resnet resnetv2_18 rexnet_100 selecsls42 sequencer2d_s legacy_seresnet18 shvit_s1 skresnet18 starnet_s050 swiftformer_xs
-tiny_vit_5m_224 tresnet_m twins_svt_small vgg11 visformer_tiny test_vit vit_tiny_r_s16_p8_224 test_vit_relpos vitamin_small_224
-volo_d1_224 samvit_base_patch16_224 ese_vovnet19b_slim_dw legacy_xception xception41p xcit_nano_12_p8_224
-""".split()
+TAKEN = [
+    "beit_base_patch16_224",
+    "cait_xxs24_224",
+    "coat_tiny",
+    "convit_tiny",
+    "convmixer_768_32",
+    "test_convnext",
+    "cpubone_nano",
+    "csatv2",
+    "test_byobnet",
+    "cs3darknet_focus_s",
+    "cspnext_tiny",
+    "davit_tiny",
+    "deit_tiny_patch16_224",
+    "densenet121",
+    "dla46x_c",
+    "dpn48b",
+    "edgenext_xx_small",
+    "efficientformer_l1",
+    "efficientformerv2_s0",
+    "test_efficientnet",
+    "efficientvim_m1",
+    "efficientvit_b0",
+    "vit_tiny_patch16_dinov3_qkvb",
+    "fasternet_t0",
+    "fastvit_t8",
+    "focalnet_tiny_srf",
+    "gcvit_xxtiny",
+    "ghostnet_050",
+    "hardcorenas_b",
+    "hgnetv2_b0",
+    "hrnet_w18_small",
+    "iformer_t",
+    "inception_next_atto",
+    "inception_resnet_v2",
+    "inception_v3",
+    "inception_v4",
+    "lcnetv2_small",
+    "levit_128s",
+    "lowformer_b0",
+    "test_mambaout",
+    "test_coatnet",
+    "poolformerv2_s12",
+    "gmlp_ti16_224",
+    "mobilenetv3_small_050",
+    "mobilenetv5_base",
+    "mobilevit_xxs",
+    "naflexvit_base_patch16_parfac_gap",
+    "nasnetalarge",
+    "nest_tiny",
+    "nextvit_small",
+    "test_nfnet",
+    "pit_ti_224",
+    "pnasnet5large",
+    "pvt_v2_b0",
+    "rdnet_tiny",
+    "regnetx_002",
+    "repghostnet_050",
+    "repvit_m1",
+    "res2next50",
+    "resnest14d",
+    "test_resnet",
+    "resnetv2_18",
+    "rexnet_100",
+    "selecsls42",
+    "sequencer2d_s",
+    "legacy_seresnet18",
+    "shvit_s1",
+    "skresnet18",
+    "starnet_s050",
+    "swiftformer_xs",
+    "tiny_vit_5m_224",
+    "tresnet_m",
+    "twins_svt_small",
+    "vgg11",
+    "visformer_tiny",
+    "test_vit",
+    "vit_tiny_r_s16_p8_224",
+    "test_vit_relpos",
+    "vitamin_small_224",
+    "volo_d1_224",
+    "samvit_base_patch16_224",
+    "ese_vovnet19b_slim_dw",
+    "legacy_xception",
+    "xception41p",
+    "xcit_nano_12_p8_224",
+]
 
 NO_PLACE = "no row of transformer blocks"
 REFUSED = {

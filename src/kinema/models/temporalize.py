@@ -220,7 +220,7 @@ def _try_out(network: TemporalizedNetwork, holes: Mapping[str, Hole]) -> None:
     try:
         with torch.no_grad():
             network(clip)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{type(network.model).__name__} hands its layers something else than feature maps or tokens of frames "
             f"({str(error).splitlines()[0]}); leave such layers out with 'where'"
