@@ -15,11 +15,13 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_python_snippet_runs():
-    (snippet,) = blocks("python")
+def test_the_python_snippets_run():
     printed: list[str] = []
-    exec(snippet, {"print": lambda text: printed.append(text)})
+    for snippet in blocks("python"):
+        names = {"print": lambda text: printed.append(text)}
+        exec(snippet, names)
     assert printed == ["24.3 M parameters, 32.7 GMACs"]
+    assert names["video"].places
 
 
 def commands():
