@@ -95,3 +95,93 @@ def test_schedules_refuse_what_they_do_not_have():
         Schedule("multi_step")
     with pytest.raises(ValueError, match="cosine has none; use multi_step"):
         Schedule("cosine", milestones=(3,))
+
+
+def of_every_tensor(network, options):
+    """Learning rate and weight decay of each parameter, by its name."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = parameter_groups(network, network.head, options)
+    assert len({group["name"] for group in groups}) == len(groups)
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert set(found) == set(names.values())
+    return found
+
+
+def test_groups_of_tadaconvnextv2_are_those_of_its_code():
+    """Routers 5 and 10 times faster, their layer norms among them and decaying; the head likewise; gamma decays."""
+    with torch.device("meta"):
+        network = create_model("tadaconvnextv2_nano", num_classes=3)
+    found = of_every_tensor(network, Optimizer("adamw", lr=1.0, weight_decay=1.0, **scales(Optimizer.tadaconvnextv2())))
+    block = "backbone.trunk.stages.0.blocks.0"
+    for name, wanted in {
+        "backbone.trunk.stem.0.operator.weight": (1, 1),
+        "backbone.trunk.stem.0.operator.bias": (1, 0),
+        "backbone.trunk.stem.1.weight": (1, 0),
+        f"{block}.gamma": (1, 1),
+        f"{block}.conv_dw.operator.conv.weight": (1, 1),
+        f"{block}.conv_dw.operator.conv.bias": (1, 0),
+        f"{block}.conv_dw.operator.router.conv.weight": (5, 1),
+        f"{block}.conv_dw.operator.router.conv.bias": (10, 0),
+        f"{block}.conv_dw.operator.router.norm.weight": (5, 1),
+        f"{block}.conv_dw.operator.router.norm_attn.bias": (10, 0),
+        f"{block}.conv_dw.operator.router.to_bias.weight": (5, 1),
+        f"{block}.norm.operator.norm_pool.weight": (1, 0),
+        f"{block}.mlp.fc1.bias": (1, 0),
+        "head.fc.weight": (5, 1),
+        "head.fc.bias": (10, 0),
+    }.items():
+        assert found[name] == wanted, name
+
+
+def scales(options):
+    return {
+        field: getattr(options, field)
+        for field in ("head_lr_scale", "head_bias_lr_scale", "router_lr_scale", "router_bias_lr_scale")
+    } | {field: getattr(options, field) for field in ("tada_lr_scale", "layer_decay")}
+
+
+def test_groups_of_tadaformer_are_those_of_its_code():
+    """The rate falls by 0.7 from layer to layer; TAda blocks and head are 10 times faster; what has one axis decays not."""
+    with torch.device("meta"):
+        network = create_model("tadaformer_nano", num_classes=3, depth=3, double=True)
+    found = of_every_tensor(network, Optimizer("adamw", lr=1.0, weight_decay=1.0, **scales(Optimizer.tadaformer())))
+    block = "backbone.trunk.blocks.1"
+    for name, (scale, layers_below_top, decay) in {
+        "backbone.trunk.cls_token": (1, 4, 0),
+        "backbone.trunk.pos_embed": (1, 4, 1),
+        "backbone.trunk.patch_embed.proj.operator.weight": (1, 4, 1),
+        "backbone.trunk.norm_pre.weight": (1, 4, 0),
+        "backbone.trunk.blocks.0.norm1.bias": (1, 3, 0),
+        f"{block}.attn.qkv.weight": (1, 2, 1),
+        f"{block}.attn.qkv.bias": (1, 2, 0),
+        f"{block}.before.operator.reduce.weight": (10, 2, 1),
+        f"{block}.before.operator.calibrated.conv.weight": (10, 2, 1),
+        f"{block}.before.operator.calibrated.conv.bias": (10, 2, 0),
+        f"{block}.before.operator.calibrated.router.qkv.weight": (10, 2, 1),
+        f"{block}.before.operator.calibrated.router.norm.weight": (10, 2, 0),
+        f"{block}.between.operator.aggregation.norm.weight": (10, 2, 0),
+        "backbone.trunk.blocks.2.mlp.fc2.weight": (1, 1, 1),
+        "backbone.trunk.fc_norm.weight": (1, 0, 0),
+        "head.fc.weight": (10, 0, 1),
+        "head.fc.bias": (10, 0, 0),
+    }.items():
+        assert found[name] == (pytest.approx(scale * 0.7**layers_below_top), decay), name
+
+
+def test_a_layer_decay_needs_layers():
+    network = create_model("tsm_nano", num_classes=3)
+    with pytest.raises(ValueError, match=r"layer_decay=0.7 needs a network of numbered layers"):
+        parameter_groups(network, network.head, Optimizer("adamw", layer_decay=0.7))
+    with pytest.raises(ValueError, match=r"layer_decay must be in \(0, 1\], got 1.5"):
+        Optimizer("adamw", layer_decay=1.5)
+
+
+def test_biases_of_head_and_router_follow_the_other_biases_unless_told():
+    network = create_model("tada2d_nano", num_classes=3)
+    found = of_every_tensor(network, Optimizer(lr=1.0, bias_lr_scale=2.0, head_lr_scale=3.0, router_lr_scale=5.0))
+    assert found["head.fc.weight"][0] == 3 and found["head.fc.bias"][0] == 6
+    router = "backbone.trunk.layer1.0.conv1.operator.router"
+    assert found[f"{router}.conv.weight"] == (5, 1e-4) and found[f"{router}.conv.bias"] == (10, 0)
+    assert found[f"{router}.norm.weight"] == (5, 0)  # a batch norm stays a norm
+    found = of_every_tensor(network, Optimizer(lr=1.0, bias_lr_scale=2.0, head_bias_lr_scale=7.0))
+    assert found["head.fc.bias"][0] == 7 and found[f"{router}.conv.bias"][0] == 2

@@ -58,6 +58,12 @@ def _read_pickle(path: Path) -> Any:
             f"save its state dict alone with torch.save or as safetensors. What was found: {_first_lines(error)}"
         ) from error
     except (RuntimeError, EOFError) as error:
+        if "TorchScript" in str(error):  # as OpenAI's CLIP comes
+            raise ValueError(
+                f"{path} is a TorchScript archive, a program with weights in it, and programs are not run here. If you "
+                "trust the file, save its weights alone: "
+                "torch.save(torch.jit.load(path, map_location='cpu').state_dict(), 'weights.pt')"
+            ) from error
         raise ValueError(
             f"{path} is damaged or cut short ({_first_lines(error)}); download or write it again"
         ) from error

@@ -3,17 +3,26 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kinema.operators.tubelet import inflate_at_centre
+
 
 def inflate(
-    name: str, value: Tensor, shape: tuple[int, ...], *, stem: bool = False, widened: bool = False
+    name: str,
+    value: Tensor,
+    shape: tuple[int, ...],
+    *,
+    stem: bool = False,
+    widened: bool = False,
+    centred: bool = False,
 ) -> tuple[Tensor, str] | None:
     """The kernel of a convolution in images as one of another shape, or None if it cannot be made.
 
     A kernel that sees kt frames is the image's kernel kt times over, divided by kt: on a clip of equal frames it gives,
     but for the zeros outside the clip, what the image's gives on the frame (Carreira and Zisserman 2017, section 2.4,
     arXiv:1705.07750). For other input channels than three it is the mean over the image's, repeated (Lin, Gan and Han
-    2019 do so for optical flow). Where a pathway takes in the channels of another, these start at zero, so that it is
-    at first the image's network.
+    2019 do so for optical flow). Tubelets, whose windows overlap, have the image's kernel on their middle frame and zeros
+    on the others instead (Arnab et al. 2021, section 3.4, arXiv:2103.15691). Where a pathway takes in the channels of
+    another, these start at zero, so that it is at first the image's network.
 
     Args:
         name: What the checkpoint calls it.
@@ -21,6 +30,7 @@ def inflate(
         shape: Wanted: the same, or with kt in front of kh, or with two leading axes of one more.
         stem: Whether it reads pixels.
         widened: Whether it reads channels of another pathway behind those of its own.
+        centred: Whether it embeds tubelets.
 
     Returns:
         The kernel, and how it came about.
@@ -40,7 +50,10 @@ def inflate(
         how = f"{name}, and zeros for the last {wanted - channels} input channels, which are of the fast pathway"
     if tuple(value.shape) != flat:
         return None
-    if frames > 1:
+    if frames > 1 and centred:
+        value = inflate_at_centre(value, frames)
+        how = f"{how}, on the middle one of {frames} frames, zeros on the others"
+    elif frames > 1:
         value = value[:, :, None].expand(-1, -1, frames, -1, -1) / frames
         how = f"{how}, {frames} times over time, divided by {frames}"
     return value.reshape(shape), how

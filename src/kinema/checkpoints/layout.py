@@ -16,8 +16,10 @@ from kinema.backbones.holes import Hole
 from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.nonlocal_block import NonLocalBlock
 from kinema.operators.shift import TemporalShift
+from kinema.operators.tada_block import TAdaBlock
 from kinema.operators.tada_layer import TAdaLayer
 from kinema.operators.temporal_pool import TemporalMaxPool
+from kinema.operators.tubelet import TubeletConv
 
 RESIDUAL_SHIFT = "residual shift"
 IN_PLACE_SHIFT = "in-place shift"
@@ -27,6 +29,8 @@ TEMPORAL_POOL = "temporal pool"
 CALIBRATED = "calibrated convolution"
 CALIBRATED_OVER_TIME = "calibrated convolution over time"
 AGGREGATION = "temporal aggregation"
+TADA_BLOCK = "TAda block"
+TUBELETS = "tubelet embedding"
 FAST_PATHWAY = "fast pathway"
 
 Operators = Mapping[str, frozenset[str]]
@@ -40,6 +44,14 @@ _RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((3, 8, 36, 3), True): "ResNet-152",
 }
 
+
+_CONVNEXTS: dict[tuple[tuple[int, ...], int], str] = {
+    ((3, 3, 9, 3), 96): "T",
+    ((3, 3, 27, 3), 96): "S",
+    ((3, 3, 27, 3), 128): "B",
+    ((3, 3, 27, 3), 192): "L",
+}
+_TRANSFORMERS = {(12, 384): "S", (12, 768): "B", (24, 1024): "L"}
 
 _BLOCKS3D = (
     (r"^backbone\.slow\.", ""),
@@ -84,12 +96,15 @@ class Layout:
     num_classes: tuple[int, ...]
 
     def __str__(self) -> str:
-        parts = [
-            f"{len(places)} {kind}{'s' if len(places) > 1 else ''}" for kind, places in sorted(self.operators.items())
-        ]
+        parts = [_counted(len(places), kind) for kind, places in sorted(self.operators.items())]
         classes = " and ".join(map(str, self.num_classes))
         parts.append(f"{classes} classes" if classes else "no classifier")
         return f"{self.trunk} with {', '.join(parts)}"
+
+
+def _counted(number: int, kind: str) -> str:
+    what, over, size = kind.partition(" over ")
+    return f"{number} {what}{'s' if number > 1 else ''}{over}{size}"
 
 
 def plain_name(name: str) -> str:
@@ -100,7 +115,8 @@ def plain_name(name: str) -> str:
     name = re.sub(r"\.(conv\w*)\.conv\.", r".\1.", name)
     for pattern, replacement in _BLOCKS3D:
         name = re.sub(pattern, replacement, name)
-    name = re.sub(r"\.(mixer|after|before)\.operator\.", r".\1.", name)
+    name = re.sub(r"\.(mixer|after|before|between)\.operator\.", r".\1.", name)
+    name = re.sub(r"^(stem\.0|patch_embed\.proj)\.operator\.", r"\1.", name)
     return re.sub(r"\.operator\.(conv|norm)\.", ".", name)  # what took the place of a convolution or a norm
 
 
@@ -149,6 +165,10 @@ def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Name of the network on frames, from plain names and shapes."""
     if "conv_stem.weight" in shapes:
         return "MobileNetV2" if "blocks.6.0.conv_pwl.weight" in shapes else "network of timm's EfficientNet family"
+    if "stages.0.blocks.0.conv_dw.weight" in shapes:
+        return _convnext(shapes)
+    if "patch_embed.proj.weight" in shapes:
+        return _transformer(shapes)
     blocks = {tuple(map(int, found.groups())) for name in shapes if (found := re.match(r"layer(\d)\.(\d+)\.", name))}
     layers = tuple(sum(stage == number for stage, _ in blocks) for number in (1, 2, 3, 4))
     if not all(layers):
@@ -158,6 +178,25 @@ def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     if width == 64 and (layers, bottleneck) in _RESNETS:
         return _RESNETS[layers, bottleneck]
     return f"ResNet of {layers} {'bottleneck' if bottleneck else 'basic'} blocks, {width} channels wide"
+
+
+def _convnext(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    blocks = {found.groups() for name in shapes if (found := re.match(r"stages\.(\d)\.blocks\.(\d+)\.", name))}
+    depths = tuple(sum(stage == number for stage, _ in blocks) for number in "0123")
+    kind = "ConvNeXt-V2" if any(".grn." in name for name in shapes) else "ConvNeXt"
+    width = shapes["stages.0.blocks.0.mlp.fc1.weight"][1]
+    if (depths, width) in _CONVNEXTS:
+        return f"{kind}-{_CONVNEXTS[depths, width]}"
+    return f"{kind} of {depths} blocks, {width} channels wide"
+
+
+def _transformer(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    depth = len({found[1] for name in shapes if (found := re.match(r"blocks\.(\d+)\.", name))})
+    width, patch = shapes["patch_embed.proj.weight"][0], shapes["patch_embed.proj.weight"][-1]
+    kind = "CLIP's transformer" if "norm_pre.weight" in shapes else "transformer"
+    if (depth, width) in _TRANSFORMERS:
+        return f"{kind} {_TRANSFORMERS[depth, width]}/{patch}"
+    return f"{kind} of {depth} blocks, {width} channels wide, patches of {patch}"
 
 
 def classes_of(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -178,6 +217,10 @@ def _kind(operator: nn.Module, residual: bool) -> str:
         return TEMPORAL_POOL
     if isinstance(operator, TAdaLayer):
         return CALIBRATED
+    if isinstance(operator, TAdaBlock):
+        return TADA_BLOCK
+    if isinstance(operator, TubeletConv):
+        return TUBELETS
     if isinstance(operator, TemporalAggregation):
         return AGGREGATION
     if isinstance(operator, TemporalShift):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoints import mmaction2, own, tadaconv, timm, tsm
+from kinema.checkpoints import clip, convnext, mmaction2, own, tadaconv, timm, tsm
 from kinema.checkpoints.files import read_tensors
 from kinema.checkpoints.inflate import inflate
 from kinema.checkpoints.layout import (
@@ -22,10 +22,11 @@ from kinema.checkpoints.layout import (
     plain_name,
 )
 from kinema.checkpoints.report import LoadReport
+from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any]
 
-_ORIGINS: tuple[ModuleType, ...] = (own, tsm, mmaction2, timm)
+_ORIGINS: tuple[ModuleType, ...] = (own, tsm, mmaction2, timm, convnext, clip)
 _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
 _COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
 
@@ -33,8 +34,8 @@ _COUNTER = "num_batches_tracked"  # absent from old files, and without effect wh
 def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
 
-    Layouts of kinema, of the TSM authors, of mmaction2 and of timm and torchvision are told apart by their names and
-    shapes, never by a file name.
+    Layouts of kinema, of the authors of TSM and of TAdaConv, of mmaction2 and of timm and torchvision are told apart by
+    their names and shapes, never by a file name.
 
     Args:
         model: Network of `kinema.create_model`.
@@ -79,8 +80,8 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
 
     The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
     values; what is left over of the checkpoint is not used. The report lists both, and what was computed: kernels of a
-    network in three dimensions from those of images, and the first convolution for another number of input channels
-    (`kinema.checkpoints.inflate`).
+    network in three dimensions from those of images, the first convolution for another number of input channels
+    (`kinema.checkpoints.inflate`), and position embeddings for another number of patches.
 
     Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
     """
@@ -151,7 +152,8 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
             return origin.translate(names)
     raise ValueError(
         f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
-        "TSM authors, mmaction2, and ResNet and MobileNetV2 of timm and torchvision"
+        "TSM authors, mmaction2, TAdaConv's authors, ResNet and MobileNetV2 of timm and torchvision, and ConvNeXt and CLIP "
+        "of their authors and of timm"
     )
 
 
@@ -195,7 +197,7 @@ def _match(
     report = LoadReport(source=f"{translation.origin}: {layout}")
     values = dict(model.state_dict())
     left = dict(translation.names)
-    widened = _widened(model)
+    widened, tubelets = _widened(model), _tubelets(model)
     for name, initial in model.state_dict().items():
         plain = plain_name(name)
         if plain in translation.zeros and plain not in left:
@@ -217,7 +219,7 @@ def _match(
             values[name] = value.reshape(initial.shape)
             report.loaded.append(name)
             report.renamed[name] = theirs
-        elif inflated := inflate(theirs, value, tuple(initial.shape), stem=_is_stem(plain), widened=plain in widened):
+        elif inflated := _inflated(theirs, plain, value, initial, centred=name in tubelets, widened=plain in widened):
             values[name], report.inflated[name] = inflated
         else:
             report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
@@ -233,8 +235,29 @@ def _without_ones(tensor: Tensor) -> tuple[int, ...]:
     return tuple(size for size in tensor.shape if size != 1)
 
 
+def _inflated(
+    theirs: str, plain: str, value: Tensor, initial: Tensor, *, centred: bool, widened: bool
+) -> tuple[Tensor, str] | None:
+    """A tensor computed from the checkpoint's, and how; None if there is no way."""
+    shape = tuple(initial.shape)
+    if plain == "pos_embed":
+        return clip.resized_positions(theirs, value, shape)
+    return inflate(theirs, value, shape, stem=_is_stem(plain), widened=widened, centred=centred)
+
+
 def _is_stem(plain: str) -> bool:
-    return plain in ("conv1.weight", "conv1.0.weight", "conv_stem.weight")
+    return plain in (
+        "conv1.weight",
+        "conv1.0.weight",
+        "conv_stem.weight",
+        "stem.0.weight",
+        "patch_embed.proj.weight",
+    )
+
+
+def _tubelets(model: nn.Module) -> set[str]:
+    """Names of the kernels that embed several frames, of which the middle one is the image's."""
+    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, TubeletConv)}
 
 
 def _widened(model: nn.Module) -> set[str]:

@@ -65,7 +65,7 @@ def on_convnext(
 ) -> ClipNetwork:
     """Either version: a stem of tubelets that halves the frames, calibrated convolutions, one vector per clip."""
     filling = calibration_filling(
-        num_frames,
+        (num_frames + 1) // 2,  # the stem halves them
         calibrate_bias=True,
         stage_names=[f"stages.{stage}.blocks" for stage in range(4)],
         **options,

@@ -1,4 +1,8 @@
-"""TAdaFormer: the image transformer of CLIP with calibrated blocks beside it (Huang et al. 2023, arXiv:2308.05787)."""
+"""TAdaFormer: the image transformer of CLIP with calibrated blocks beside it (Huang et al. 2023, arXiv:2308.05787).
+
+With `double`, the second block of the last layer changes patch tokens that nobody reads any more, for the classifier sees
+class tokens alone: it costs what the others cost and learns nothing. The authors' checkpoints hold it, so it is here.
+"""
 
 from functools import partial
 from typing import Any, Unpack
@@ -56,7 +60,8 @@ def _tadaformer(
     patch_size: int,
     **block_options: Any,
 ) -> ClipNetwork:
-    block = partial(TAdaBlock, enhanced=enhanced, **block_options)
+    # The stem halves the frames.
+    block = partial(TAdaBlock, enhanced=enhanced, num_frames=(num_frames + 1) // 2, **block_options)
     backbone = clip_vit(
         embed_dim=embed_dim,
         depth=depth,

@@ -29,6 +29,7 @@ class TAdaBlock(nn.Module):
         routing: Router of the convolution.
         routing_ratio, routing_kernels: Of the router, see `kinema.operators.routing`.
         routing_head_dim: Channels of an attention head of the router; one head when None.
+        num_frames: For routing "per_frame".
 
     Shape:
         (B, D, T, h, w) to the same, for any T and any grid of patches h x w.
@@ -48,6 +49,7 @@ class TAdaBlock(nn.Module):
         routing_ratio: int = 2,
         routing_kernels: tuple[int, int] = (3, 3),
         routing_head_dim: int | None = 64,
+        num_frames: int | None = None,
     ) -> None:
         super().__init__()
         if reduction < 1 or channels // reduction < 1:
@@ -69,6 +71,7 @@ class TAdaBlock(nn.Module):
             kernels=routing_kernels,
             head_dim=routing_head_dim or max(1, width // routing_ratio),
             zero_init=False,
+            num_frames=num_frames,
         )
         self.calibrated = TAdaLayer(conv, router)
         self.aggregation = TemporalAggregation(nn.BatchNorm2d(width), nn.BatchNorm2d(width))
