@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 import yaml
+from lightning import Callback
 
 from conftest import metrics_of
 
@@ -78,10 +79,65 @@ def test_what_cannot_run_says_why(cli, arguments, text):
 
 
 @pytest.mark.parametrize("key", ["--model.shift_fractoin=0.5", "--data.num_frmaes=4", "--trainer.max_epohcs=1"])
-def test_misspelt_keys_are_errors_that_name_the_key(cli, key, capsys):
-    with pytest.raises(SystemExit):
-        cli("fit", *FIT, key)
-    assert key.strip("-").partition("=")[0].rpartition(".")[2] in capsys.readouterr().err
+def test_misspelt_keys_are_errors_that_name_the_key(cli, key):
+    cli("fit", *FIT, key, status=2)
+    assert key.strip("-").partition("=")[0].rpartition(".")[2] in cli.output.err
+    assert len(cli.output.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--model", "TMS"], "there is no LightningModule or data module 'TMS'; did you mean TS"),
+        (["--model.backbone", "r5o"], "backbone: expected a one of ['nano', 'r18'"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_meant_is_told_in_one_line(cli, arguments, text):
+    cli("fit", *FIT, *arguments, status=2)
+    assert text in cli.output.err and len(cli.output.err.splitlines()) == 1
+
+
+def test_a_run_brings_its_own_configuration(cli):
+    run = cli("fit", *FIT, "--model.shift_fraction", 0.5)
+    again = cli("validate", "--ckpt_path", run, "--run.wandb", "off", config=None)
+    assert yaml.safe_load((again / "config.yaml").read_text())["model"]["init_args"]["shift_fraction"] == 0.5
+
+
+def test_weights_of_another_network_are_refused_in_one_sentence(cli):
+    run = cli("fit", *FIT)
+    cli("validate", "--ckpt_path", run, "--model.backbone", "r18", status=1)
+    assert "weights of the checkpoint are those of another network" in cli.output.err
+    assert len(cli.output.err) < 1000
+
+
+def test_a_finished_run_says_that_it_has_finished(cli):
+    run = cli("fit", "--trainer.max_epochs", 1)
+    cli("fit", "--trainer.max_epochs", 1, "--ckpt_path", run)
+    assert "has done 1 of 1 epochs" in cli.output.err
+
+
+def test_an_evaluation_cut_short_on_purpose_is_no_error(cli):
+    run = cli("fit", *FIT, "--trainer.limit_val_batches", 1, "--data.eval_batch_size", 8)
+    assert json.loads((run / "metrics.json").read_text())["videos"] < 24
+
+
+def test_what_is_trained_on_what_is_said_first_and_each_epoch_gets_a_line(cli):
+    cli("fit", "--trainer.max_epochs", 1)
+    assert "12 classes (" in cli.output.out and "36 training and 24 validation videos in" in cli.output.out
+    assert "epoch 1/1, loss " in cli.output.out and "val top-1 " in cli.output.out
+
+
+class Interrupt(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_says_how_to_go_on(cli):
+    arguments = ["--trainer.callbacks+", "test_training_command.Interrupt", "--run.checkpoint_every_steps", 1]
+    cli("fit", "--trainer.max_epochs", 1, *arguments, status=130)
+    assert "interrupted; go on with 'kinema fit --ckpt_path" in cli.output.err
 
 
 def test_optimiser_defaults_never_leak(cli):

@@ -71,9 +71,23 @@ def test_damaged_training_videos_are_substituted_counted_and_capped(cli, folder_
     run = fit(cli, folder_set, "--data.max_error_rate", 0.05)
     ((name, reason),) = json.loads((run / "undecodable_train_rank0.json").read_text()).items()
     assert name.endswith(broken.name) and reason
-    fit(cli, folder_set, status=1)
-    assert "1 of 36 training videos could not be decoded, more than the 1.0% allowed" in cli.output.err
+    assert metrics_of(run)["undecodable_train"] == 1
+    assert "1 of 36 training videos undecodable and substituted; see" in cli.output.out
+    fit(cli, folder_set, "--data.max_error_rate", 0, status=1)
+    assert "1 of 36 training videos could not be decoded, more than the 0.0% allowed" in cli.output.err
     assert broken.name in cli.output.err
+    resumed = fit(cli, folder_set, "--data.max_error_rate", 0.05, "--trainer.max_epochs", 2, "--ckpt_path", run)
+    assert (resumed / "undecodable_train_rank0.json").is_file()
+    fit(cli, folder_set, "--data.max_error_rate", 0, "--trainer.max_epochs", 2, "--ckpt_path", run, status=1)
+
+
+def test_one_damaged_video_is_let_pass_in_a_small_set_and_two_are_not(cli, folder_set):
+    broken = sorted(folder_set.glob("train/*/*.mp4"))
+    broken[0].write_bytes(b"no video")
+    fit(cli, folder_set)
+    broken[-1].write_bytes(b"no video")
+    fit(cli, folder_set, status=1)
+    assert "2 of 36 training videos could not be decoded" in cli.output.err
 
 
 def test_undecodable_validation_videos_are_listed_and_wrong_never_replaced(cli, folder_set):

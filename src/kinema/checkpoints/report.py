@@ -30,7 +30,7 @@ class LoadReport:
         if self.renamed:
             own, theirs = next(iter(self.renamed.items()))
             lines.append(f"  renamed: {len(self.renamed)}, as {theirs} -> {own}")
-        for title, entries in (("inflated", self.inflated), ("initial", self.initial), ("refused", self.refused)):
+        for title, entries in (("inflated", self.inflated), ("initial", self.initial), ("not used", self.refused)):
             lines += [f"  {title}: {name} ({why})" for name, why in entries.items()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)

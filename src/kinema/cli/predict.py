@@ -27,6 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
+    print(f"weights of {predictor.checkpoint}")
     failed = 0
     for video in options.videos:
         try:
@@ -35,14 +36,15 @@ def run(arguments: Sequence[str]) -> int:
             print(f"kinema: {error}", file=sys.stderr)
             failed += 1
             continue
-        console.print(_table(video, scores.topk(min(options.top, len(scores))), predictor.class_names))
+        print(video)  # by itself: a table would break long paths
+        console.print(_table(scores.topk(min(options.top, len(scores))), predictor.class_names))
     if failed:
         print(f"kinema: {failed} of {len(options.videos)} videos could not be decoded", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _table(video: str, best, names: Sequence[str]) -> Table:
-    table = Table(title=str(video), title_justify="left", box=None, show_header=False)
+def _table(best, names: Sequence[str]) -> Table:
+    table = Table(box=None, show_header=False)
     for score, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         table.add_row(f"{score:6.1%}", names[label], "█" * round(score * 30))
     return table

@@ -17,14 +17,16 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import ArgumentError
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from kinema.data.datamodule import VideoDataModule
 from kinema.training import VideoClassifier
-from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation
+from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
 from kinema.training.memory import keep_freed_memory
 from kinema.training.record import RunFolder, checkpoint_of
@@ -53,6 +55,15 @@ class Run:
     checkpoint_every_steps: int | None = None
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's, without the number of the run."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+        metrics = dict(super().get_metrics(trainer, pl_module))
+        metrics.pop("v_num", None)
+        return metrics
+
+
 class TrainingCLI(LightningCLI):
     """Lightning's CLI over `VideoClassifier` and `VideoDataModule`, recording each run in its own folder."""
 
@@ -68,6 +79,8 @@ class TrainingCLI(LightningCLI):
             auto_configure_optimizers=False,
             # Our checkpoints carry primitive hyperparameters and name their class; see restore.py.
             load_from_checkpoint_support=False,
+            # Errors come here to be told in one line, not after fifty lines of usage.
+            parser_kwargs={"exit_on_error": False, **{name: {"exit_on_error": False} for name in self.subcommands()}},
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
@@ -119,11 +132,25 @@ class TrainingCLI(LightningCLI):
         self._print_differences(path, options)
 
     def _print_differences(self, path: Path, options: Any) -> None:
-        saved = torch.load(path, weights_only=True, map_location="cpu").get("hyper_parameters", {})
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        saved = checkpoint.get("hyper_parameters", {})
         ours = options.as_dict()["model"].get("init_args", {}) if "model" in options else {}
         for name in sorted(saved.keys() & ours.keys()):
             if ours[name] is not None and _plain(saved[name]) != _plain(ours[name]):
                 print(f"note: {name} was {saved[name]} in the checkpoint and is {ours[name]} now", file=sys.stderr)
+        done, wanted = checkpoint.get("epoch", 0) + 1, options.get("trainer", {}).get("max_epochs")
+        ended = (
+            checkpoint.get("loops", {})
+            .get("fit_loop", {})
+            .get("epoch_progress", {})
+            .get("current", {})
+            .get("processed", 0)
+        )
+        if self.config["subcommand"] == "fit" and wanted and wanted > 0 and ended >= wanted:
+            print(
+                f"note: the checkpoint has done {done} of {wanted} epochs; to go on, give a larger --trainer.max_epochs",
+                file=sys.stderr,
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         assert self.subcommand is not None
@@ -148,14 +175,16 @@ class TrainingCLI(LightningCLI):
             RecordEvaluation(folder),
             DecodeGuard(folder),
             Checkpoints(folder, run.checkpoint_every_steps),
+            Report(),
         ]
+        shown = given.get("enable_progress_bar") is not False and sys.stdout.isatty()
+        callbacks += [ProgressBar()] if shown else []
         trainer_config = {**given, **kwargs, "default_root_dir": str(folder.path), "logger": loggers}
+        trainer_config["enable_progress_bar"] = shown  # a log file gets one line per epoch instead
         trainer = self._instantiate_trainer(trainer_config, callbacks)
         if trainer.is_global_zero:
             folder.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-            parameters = sum(p.numel() for p in self.model.parameters())
-            size = f"{parameters / 1e6:.2f} M parameters" if parameters else "size taken from the data"
-            print(f"{self.model.model_name}, {size}; {folder.path}")
+            print(folder.path, flush=True)
             folder.write_environment(
                 seed=options.get("seed_everything"), decoder=options["data"]["init_args"].get("decoder")
             )
@@ -183,13 +212,24 @@ def run(arguments: Sequence[str]) -> int:
     cli: TrainingCLI | None = None
     status = 0
     try:
-        cli = TrainingCLI(arguments)
+        cli = TrainingCLI(_with_config_of_run(arguments))
         cli.execute()
+    except ArgumentError as error:
+        print(f"kinema: {_told_shortly(str(error))}", file=sys.stderr)
+        return 2
     except SIGTERMException:
         print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
         status = 143
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning ends the process itself when it is interrupted.
+        if cli is None or (isinstance(error, SystemExit) and error.code in (0, None)):
+            raise
+        held = (cli.run_folder.checkpoints / "last.ckpt").is_file()
+        advice = f"go on with 'kinema fit --ckpt_path {cli.run_folder.path}'" if held else "nothing was saved yet"
+        print(f"kinema: interrupted; {advice}", file=sys.stderr)
+        status = 130
     except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
-        print(f"kinema: {type(error).__name__}: {_innermost(str(error))}", file=sys.stderr)
+        print(f"kinema: {type(error).__name__}: {_told_shortly(str(error))}", file=sys.stderr)
         if cli is not None:
             (cli.run_folder.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         elif os.environ.get("KINEMA_TRACEBACK"):
@@ -210,6 +250,7 @@ def _quieten() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 
 
 def _summarise(cli: TrainingCLI, status: int) -> None:
@@ -224,10 +265,66 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
     print(folder.path)
 
 
-def _innermost(text: str) -> str:
-    """What a class said of its arguments, out of the layers that jsonargparse wraps around it."""
-    said = re.findall(r"^\s*- (?!Does not validate|Expected a <class 'NoneType'>)(.*)$", text, flags=re.MULTILINE)
-    return "; ".join(said) if said and "Union subtypes" in text else text
+def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
+    """A run that is gone on with or evaluated brings its own configuration, unless another is given."""
+    arguments = list(arguments)
+    if any(argument.partition("=")[0] in ("--config", "-c") for argument in arguments):
+        return arguments
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--ckpt_path":
+            value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
+            config = Path(value) / "config.yaml"
+            if config.is_file():
+                return [*arguments[:1], "--config", str(config), *arguments[1:]]
+    return arguments
+
+
+def _told_shortly(text: str) -> str:
+    """The heart of an error: jsonargparse wraps layers around what a class said, Lightning lists every weight."""
+    if "loading state_dict" in text:
+        missing, surplus = (len(re.findall(r'"[^"]+"', part)) for part in (*text.split("Unexpected key", 1), "")[:2])
+        return (
+            f"the weights of the checkpoint are those of another network: {missing} tensors of this one are not in it, "
+            f"{surplus} of its own have no place. Build the network of the checkpoint: --config RUN/config.yaml"
+        )
+    said = [
+        line.strip().removeprefix("- ")
+        for line in text.splitlines()
+        if line.strip()
+        and not re.search(
+            r"Does not validate against|Union subtypes|Subtypes: |<class 'NoneType'>|^\s*Given value|NestedArg|"
+            r"^\s*Problem with given class_path|^Parser key|init_args\b.*not valid",
+            line,
+        )
+    ]
+    deepest = said[-1] if said else text.strip()
+    if found := re.search(r"Expected a dot import path string: (\S+)", text):
+        return f"there is no LightningModule or data module {found[1]!r}; {_nearest(found[1])}"
+    if found := re.search(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", text):
+        return (
+            f"option '{found[1]}' is not accepted{_of_class(text)}; see --model.help CLASS, --data.help CLASS or --help"
+        )
+    if deepest.startswith("Expected") and (keys := re.findall(r'Parser key "([\w.]+)"', text)):
+        return f"{keys[-1]}: {deepest[0].lower()}{deepest[1:].replace('typing.Literal', 'one of ')}"
+    return deepest
+
+
+def _of_class(text: str) -> str:
+    found = re.findall(r"class_path '([\w.]+)'", text)
+    return f" by {found[-1]}" if found else ""
+
+
+def _nearest(name: str) -> str:
+    from difflib import get_close_matches
+
+    import kinema.training as modules
+
+    known = [kind for kind in modules.__all__ if isinstance(getattr(modules, kind), type)]
+    known = [kind for kind in known if issubclass(getattr(modules, kind), VideoClassifier)]
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}Known as --model are {', '.join(sorted(known))}"
 
 
 def _plain(value: Any) -> Any:

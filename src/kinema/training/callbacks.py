@@ -1,8 +1,11 @@
 """What happens around training: checkpoints that resume exactly, damaged videos counted, evaluations written down."""
 
 import json
+import math
 import random
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +59,60 @@ class Checkpoints(Callback):
             unfinished.replace(target)
 
 
+class Report(Callback):
+    """Say what is trained on what, and one line per epoch: also where no progress bar is seen, as in a log file."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._introduce(trainer, module, ("train", "val"))
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._introduce(trainer, module, ("val",))
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._introduce(trainer, module, ("test",))
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._since = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        parts = [
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            f"loss {found.get('train/loss', math.nan):.3f}",
+        ]
+        parts += [f"{part} top-1 {found[f'{part}/top1']:.1%}" for part in ("train", "val") if f"{part}/top1" in found]
+        _say(trainer, ", ".join([*parts, f"{time.monotonic() - self._since:.0f} s"]))
+
+    def _introduce(self, trainer: Trainer, module: LightningModule, parts: tuple[str, ...]) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(module, VideoClassifier)
+        data = trainer.datamodule  # pyrefly: ignore[missing-attribute]
+        names = data.class_names
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        counts = " and ".join(f"{len(data.manifests[part])} {_PARTS[part]}" for part in parts)
+        millions = sum(parameter.numel() for parameter in module.network.parameters()) / 1e6
+        print(f"{len(names)} classes ({shown}), {counts} videos in {data.root}")
+        print(f"{module.model_name}, {millions:.2f} M parameters, on {module.device}", flush=True)
+
+
+_PARTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def _say(trainer: Trainer, text: str) -> None:
+    bar = trainer.progress_bar_callback
+    if bar is not None and sys.stdout.isatty():
+        bar.print(text)
+    else:
+        print(text, flush=True)
+
+
 class RandomState(Callback):
     """Carry the state of the random number generators over a resume, so that dropout goes on where it was."""
 
@@ -86,7 +143,10 @@ class RandomState(Callback):
 
 
 class DecodeGuard(Callback):
-    """Count the training videos that had to be substituted, write them down, and stop above a share of them."""
+    """Count the training videos that had to be substituted, write them down, and stop above a share of them.
+
+    One is let pass in however small a set, unless the share allowed is 0.
+    """
 
     def __init__(self, run: RunFolder | None = None) -> None:
         self.run = run
@@ -96,20 +156,37 @@ class DecodeGuard(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: ClipBatch, index: int
     ) -> None:
         fresh = [(name, reason) for name, reason in batch["failures"] if name not in self.failed]
-        if not fresh:
-            return
-        self.failed.update(fresh)
+        if fresh:
+            self.failed.update(fresh)
+            self._judge(trainer)
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.failed:  # found before a resume
+            self._judge(trainer)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.failed and trainer.is_global_zero:
+            total = len(trainer.datamodule.manifests["train"])  # pyrefly: ignore[missing-attribute]
+            print(
+                f"{len(self.failed)} of {total} training videos undecodable and substituted; see {self._path(trainer)}"
+            )
+
+    def _judge(self, trainer: Trainer) -> None:
         if self.run is not None:
-            path = self.run.path / f"undecodable_train_rank{trainer.global_rank}.json"
-            path.write_text(json.dumps(self.failed, indent=2) + "\n", encoding="utf-8")
+            self._path(trainer).write_text(json.dumps(self.failed, indent=2) + "\n", encoding="utf-8")
         data = trainer.datamodule  # pyrefly: ignore[missing-attribute]
         total, allowed = len(data.manifests["train"]), data.max_error_rate
-        if len(self.failed) > allowed * total:
-            name, reason = fresh[-1]
+        if len(self.failed) > max(allowed * total, 1 if allowed > 0 else 0):
+            name, reason = list(self.failed.items())[-1]
             raise DecodeError(
                 f"{len(self.failed)} of {total} training videos could not be decoded, more than the {allowed:.1%} allowed by "
-                f"--data.max_error_rate; the last was {name}: {reason}. Look with 'kinema data check'"
+                f"--data.max_error_rate; the last was {name}: {reason}. 'kinema data check' finds them all: remove them, or "
+                f"allow more with --data.max_error_rate {min(1.0, 2 * len(self.failed) / total):.2f}"
             )
+
+    def _path(self, trainer: Trainer) -> Path:
+        assert self.run is not None
+        return self.run.path / f"undecodable_train_rank{trainer.global_rank}.json"
 
     def state_dict(self) -> dict[str, Any]:
         return {"failed": self.failed}
@@ -171,11 +248,13 @@ class RecordEvaluation(Callback):
         callbacks: list[Callback] = trainer.callbacks  # pyrefly: ignore[missing-attribute]
         checkpoints = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
         fitting = trainer.state.fn == "fit"
-        facts: dict[str, Any] = {"stage": str(trainer.state.fn), "part": part}
+        facts: dict[str, Any] = {"stage": trainer.state.fn.value if trainer.state.fn else None, "part": part}
+        guard = next((callback for callback in callbacks if isinstance(callback, DecodeGuard)), None)
         if fitting:
             # Lightning counts an epoch as done when its validation has ended, so that one is not counted yet.
             done = trainer.current_epoch + int(trainer.validating or trainer.state.stage == "validate")
             facts |= {"epochs": done, "steps": trainer.global_step}
+            facts |= {"undecodable_train": len(guard.failed) if guard is not None else 0}
         if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
-            facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch}
+            facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch + 1}
         self.run.write_metrics(video_metrics(module.evaluated[part]) | {"seconds": round(self.seconds, 2)} | facts)

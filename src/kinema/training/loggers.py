@@ -67,6 +67,7 @@ def wandb_logger(
         # Offline there is nothing to tell: the run folder is printed anyway.
         settings=wandb.Settings(silent=mode == "offline"),
     )
+    logger._wandb_init.pop("anonymous", None)  # which wandb warns of whatever its value
     if rank_zero_only.rank == 0:  # pyrefly: ignore[missing-attribute]
         logger.experiment.config.update(config)
     return logger

@@ -114,6 +114,11 @@ def checkpoint_of(path: str | Path, which: str = "last") -> Path:
     Raises:
         FileNotFoundError: If the run has not written it.
     """
+    folder = Path(path).expanduser()
+    if not (folder / "config.yaml").is_file():  # a folder of runs, some of which may have only evaluated, or failed
+        held = sorted(folder.glob(f"*/checkpoints/{which}.ckpt"), key=lambda file: file.stat().st_mtime)
+        if held:
+            return held[-1]
     run = find_run(path)
     checkpoint = run.checkpoints / f"{which}.ckpt"
     if not checkpoint.is_file():

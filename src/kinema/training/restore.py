@@ -48,18 +48,21 @@ class Predictor:
     Args:
         module: The classifier.
         clips: All views of a video, as in the run's validation.
+        checkpoint: Where the weights came from.
     """
 
     module: VideoClassifier
     clips: EvalClips
+    checkpoint: Path | None = None
 
     @classmethod
     def from_run(cls, path: str | Path, *, which: str = "last", device: str | torch.device = "cpu") -> "Predictor":
         """Load a run folder, or the newest run below a folder."""
-        run = find_run(path)
+        checkpoint = checkpoint_of(path, which)
+        run = find_run(checkpoint.parents[1])
         config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        module = load_classifier(checkpoint_of(run.path, which)).to(device)
-        return cls(module, _data_of(config["data"]).eval_clips)
+        module = load_classifier(checkpoint).to(device)
+        return cls(module, _data_of(config["data"]).eval_clips, checkpoint)
 
     @property
     def class_names(self) -> list[str]:
