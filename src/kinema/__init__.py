@@ -11,19 +11,29 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kinema.checkpoints import init_from, load_checkpoint
     from kinema.evaluation.cost import profile
-    from kinema.models import create_model, list_models
+    from kinema.models import create_model, list_models, list_options
     from kinema.models.temporalize import temporalize
 
 _HOME_OF = {
     "create_model": "kinema.models",
     "list_models": "kinema.models",
+    "list_options": "kinema.models",
     "load_checkpoint": "kinema.checkpoints",
     "init_from": "kinema.checkpoints",
     "profile": "kinema.evaluation.cost",
     "temporalize": "kinema.models.temporalize",
 }
 
-__all__ = ["__version__", "create_model", "init_from", "list_models", "load_checkpoint", "profile", "temporalize"]
+__all__ = [
+    "__version__",
+    "create_model",
+    "init_from",
+    "list_models",
+    "list_options",
+    "load_checkpoint",
+    "profile",
+    "temporalize",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -120,3 +120,20 @@ def test_a_file_without_tensors_is_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(ValueError, match=message):
         kinema.load_checkpoint(network("tsm_nano"), tmp_path / "model.pth")
+
+
+def test_a_network_is_its_state_dict():
+    source, target = network("tsm_nano"), network("tsm_nano", seed=1)
+    kinema.load_checkpoint(target, source)
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
+
+
+def test_a_run_folder_is_its_last_checkpoint(tmp_path):
+    source, target = network("tsm_nano"), network("tsm_nano", seed=1)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(
+        {"state_dict": {f"network.{k}": v for k, v in source.state_dict().items()}},
+        tmp_path / "checkpoints" / "last.ckpt",
+    )
+    kinema.load_checkpoint(target, tmp_path)
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())

@@ -54,3 +54,8 @@ def test_profile_refuses_what_there_is_not(capsys):
     assert "tsm_r50" in capsys.readouterr().err
     assert main(["profile", "tsm_r50", "--option", "shift_fraction"]) == 1
     assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(cli):
+    cli("data", "check", "nowhere", config=None, status=1)
+    assert "there is no file or folder nowhere" in cli.output.err

@@ -9,25 +9,30 @@ from zipfile import is_zipfile
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Under which key training programs keep the weights: ours and the TSM authors', mmaction2's, timm's.
 _SHELVES = ("state_dict", "model_state_dict", "model_state", "model")
 
 
-def read_tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
+def read_tensors(source: str | Path | Mapping[str, Any] | nn.Module) -> dict[str, Tensor]:
     """The named tensors of a checkpoint.
 
     Args:
-        source: A safetensors file, a file written by torch.save, or what was in one. What a file is, its content says.
+        source: A safetensors file, a file written by torch.save, or what was in one; a network, or a run folder. What a
+            file is, its content says.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint, is damaged, would have to run code to be read, or holds no tensors.
     """
+    if isinstance(source, nn.Module):
+        source = source.state_dict()
     if isinstance(source, Mapping):
         return _tensors_in(source, "the mapping given")
     path = Path(source)
+    if (path / "checkpoints" / "last.ckpt").is_file():
+        path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint file {path}; give the path of a .pth, .ckpt or .safetensors file"

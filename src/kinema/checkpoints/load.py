@@ -24,7 +24,7 @@ from kinema.checkpoints.layout import (
 from kinema.checkpoints.report import LoadReport
 from kinema.operators.tubelet import TubeletConv
 
-Source = str | Path | Mapping[str, Any]
+Source = str | Path | Mapping[str, Any] | nn.Module
 
 _ORIGINS: tuple[ModuleType, ...] = (own, tsm, mmaction2, timm, convnext, clip)
 _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
@@ -39,7 +39,7 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
 
     Args:
         model: Network of `kinema.create_model`.
-        source: Path of a safetensors file or of one written by torch.save, or a state dict.
+        source: Path of a safetensors file or of one written by torch.save, a run folder, a state dict, or a network.
 
     Returns:
         What was loaded, under which names.
@@ -225,7 +225,7 @@ def _match(
             report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
             report.refused[theirs] = f"shape {tuple(value.shape)}; {name} has {tuple(initial.shape)}"
     report.refused |= dict.fromkeys(left.values(), "no such tensor in the model")
-    if any("shift" in kind for kind in layout_of(model).operators):
+    if any("shift" in kind for kind in layout.operators):
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
     return values, report
 

@@ -68,6 +68,9 @@ def _check(options: argparse.Namespace) -> int:
             print(f"{source}: {len(manifest)} samples of {len(manifest.class_names)} classes in {len(paths)} files")
         elif source.is_dir():
             paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+        elif not source.exists():
+            print(f"kinema: there is no file or folder {source}", file=sys.stderr)
+            return 1
         else:
             paths = [source]
     except ManifestError as error:
@@ -92,7 +95,7 @@ def _check(options: argparse.Namespace) -> int:
     counts = ", ".join(
         f"{sum(facts.status == status for facts in found)} {status}" for status in ("ok", "damaged", "undecodable")
     )
-    print(f"{len(found)} videos: {counts}; {frames} frames, {seconds / 60:.1f} minutes")
+    print(f"{len(found)} video{'s' if len(found) > 1 else ''}: {counts}; {frames} frames, {seconds / 60:.1f} minutes")
     return 1 if num_problems else 0
 
 
