@@ -34,14 +34,24 @@ VARIANTS = [
     ("tadaconvnext_nano", {"calibration": "cin", "routing": "local", "aggregation": "avg"}),
     ("tadaconvnextv2_nano", {"calibrated_fraction": 0.5, "aggregation": "max"}),
     ("tadaformer_nano", {"enhanced": True}),
+    ("r3d_nano", {"tada": "3d"}),
+    ("r2plus1d_nano", {"tada": "2d+1d"}),
+    ("slowonly_nano", {"tada": "2d"}),
+    ("slowfast_nano", {"tada": "2d", "routing": "linear"}),  # the routers of its fast pathway have one ReLU each
 ]
+NEEDS = {"slowfast_r50": {"alpha": 4}}
+"""Clips here have four frames, and SlowFast takes whole multiples of its alpha."""
 
 
 def of(names):
-    """The deepest networks run the code of their shallower ones for longer."""
+    """The networks small enough for every law; those of full size run the code of the nano ones, for longer."""
     quick = {"tsn_r18", "tsn_r50", "tsn_mobilenetv2", "tsm_r18", "tsm_r50", "tsm_mobilenetv2"}
     quick |= {name for name in MODELS if name.endswith("_nano")}
-    return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("_r101") else [])
+        for name in names
+        if name in quick or name.endswith("_r101")
+    ]
 
 
 ALL = [pytest.param(*param.values, {}, marks=param.marks) for param in of(FRAME_WISE + TEMPORAL)] + VARIANTS
@@ -54,7 +64,7 @@ def ids(value):
 def build(name, **options):
     """Classes few and weights in the classifier large enough to be seen through it."""
     torch.manual_seed(0)
-    model = kinema.create_model(name, **{"num_classes": 5, **options}).eval()
+    model = kinema.create_model(name, **{"num_classes": 5, **NEEDS.get(name, {}), **options}).eval()
     for parameter in model.head.parameters():
         torch.nn.init.normal_(parameter)
     for parameter in model.backbone.parameters():  # calibration starts as the identity, which keeps most laws idly
@@ -72,6 +82,7 @@ def clip():
 @pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
 @pytest.mark.parametrize("num_frames", [1, 5])
 def test_a_clip_of_any_length_is_taken(name, options, num_frames):
+    num_frames *= 4 if name.startswith("slowfast_") else 1
     logits = build(name, **options)(torch.randn(2, 3, num_frames, 64, 64))
     sizes = [tuple(head.shape) for head in (logits if isinstance(logits, tuple) else (logits,))]
     assert sizes == [(2, 3), (2, 4)] if "num_classes" in options else sizes == [(2, 5)]
@@ -149,3 +160,13 @@ def test_compiles_whole_in_training_and_in_evaluation(name, options, clip):
     for training in (False, True):
         model.train(training)
         torch.testing.assert_close(compiled(clip), model(clip), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith("_nano")])
+def test_each_full_size_runs(name):
+    size = 224 if name.startswith("tadaformer") else 64
+    model = kinema.create_model(name, 5, **NEEDS.get(name, {})).eval()
+    with torch.no_grad():
+        logits = model(torch.randn(1, 3, 4, size, size))
+    assert logits.shape == (1, 5) and logits.isfinite().all()
