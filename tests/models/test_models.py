@@ -172,7 +172,7 @@ def test_other_channels_than_red_green_and_blue():
     ("name", "options", "message"),
     [
         ("tsm_r5", {}, "no network is named 'tsm_r5'; did you mean 'tsm_r50'"),
-        ("slowfast", {}, "no network is named 'slowfast'; known are tada2d_nano"),
+        ("perceiver", {}, "no network is named 'perceiver'; known are r2plus1d_nano"),
         ("tsm_r50", {"shift_fractoin": 1}, "tsm_r50 has no option 'shift_fractoin'; did you mean 'shift_fraction'"),
         ("tsn_r50", {"causal": True}, "tsn_r50 has no option 'causal'; known are"),
         ("tsm_mobilenetv2", {"non_local": "gaussian"}, "tsm_mobilenetv2 has no option 'non_local'"),

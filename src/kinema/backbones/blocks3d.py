@@ -76,7 +76,14 @@ def trunk3d(
         lateral: Channels that come in beside those of the stage before, by stage.
         conv_c: Builds the last convolution of a block.
         zero_init_last: Whether the last norm of a block starts at zero.
+
+    Raises:
+        ValueError: If the stem sees an even number of frames, or `layers` are not four numbers.
     """
+    if stem_frames < 1 or stem_frames % 2 == 0:
+        raise ValueError(f"stem_frames={stem_frames} has no frame in the middle; give an odd number")
+    if len(layers) != len(STAGES) or min(layers) < 1:
+        raise ValueError(f"layers={tuple(layers)} must be four numbers of blocks, each at least 1")
     relu = partial(nn.ReLU, inplace=True)
     kernel, padding = (stem_frames, 7, 7), (stem_frames // 2, 3, 3)
     stem = _create_stem(
@@ -110,10 +117,11 @@ def trunk3d(
         parts[name] = nn.Sequential(*stage.res_blocks)
         channels = EXPANSION * inner
     trunk = nn.Sequential(parts)
-    if not zero_init_last:
-        for module in trunk.modules():
-            if hasattr(module, "block_final_bn"):
-                del module.block_final_bn  # pytorchvideo's mark for a norm to start at zero
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv3d):  # pytorchvideo multiplies strides by numpy, whose numbers do not compile
+            module.stride = tuple(map(int, module.stride))
+        if hasattr(module, "block_final_bn") and not zero_init_last:
+            del module.block_final_bn  # pytorchvideo's mark for a norm to start at zero
     init_net_weights(trunk)
     return trunk
 

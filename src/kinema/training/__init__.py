@@ -2,7 +2,9 @@
 
 from kinema.training.classifier import NonFiniteLossError, VideoClassifier
 from kinema.training.optim import Optimizer
+from kinema.training.resnet3d import R3D, R2Plus1D, SlowOnly
 from kinema.training.schedule import Schedule
+from kinema.training.slowfast import SlowFast
 from kinema.training.tada2d import TAda2D
 from kinema.training.tadaconvnext import TAdaConvNeXt
 from kinema.training.tadaformer import TAdaFormer
@@ -10,11 +12,15 @@ from kinema.training.tsm import TSM
 from kinema.training.tsn import TSN
 
 __all__ = [
+    "R3D",
     "TSM",
     "TSN",
     "NonFiniteLossError",
     "Optimizer",
+    "R2Plus1D",
     "Schedule",
+    "SlowFast",
+    "SlowOnly",
     "TAda2D",
     "TAdaConvNeXt",
     "TAdaFormer",
