@@ -1,0 +1,47 @@
+"""Every LightningModule trains two steps, goes on from its checkpoint and evaluates, through the command line."""
+
+import json
+
+import pytest
+import torch
+
+import kinema.training
+from kinema.training import VideoClassifier
+
+MODULES = {
+    "TSN": {"backbone": "nano"},
+    "TSM": {"backbone": "nano"},
+    "TAda2D": {"backbone": "nano"},
+    "R3D": {"backbone": "nano", "tada": "3d"},
+    "R2Plus1D": {"backbone": "nano", "tada": "2d+1d"},
+    "SlowOnly": {"backbone": "nano", "tada": "2d"},
+    "SlowFast": {"backbone": "nano", "tada": "2d"},
+    "TAdaConvNeXt": {"size": "nano"},
+    "TAdaFormer": {"size": "nano", "double": "true", "enhanced": "true"},
+}
+
+
+def test_none_is_forgotten():
+    exported = {
+        name
+        for name in kinema.training.__all__
+        if isinstance(kind := getattr(kinema.training, name), type) and issubclass(kind, VideoClassifier)
+    }
+    assert exported - {"VideoClassifier"} == set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_it_trains_resumes_and_evaluates(name, cli):
+    options = [f"--model=kinema.training.{name}"]
+    options += [f"--model.{option}={value}" for option, value in MODULES[name].items()]
+    options += ["--model.optimizer.lr=0.001", "--trainer.limit_val_batches=2", "--data.batch_size=2"]
+    options += ["--trainer.limit_train_batches=2"]
+    first = cli("fit", *options, "--trainer.max_epochs=1")
+    ended = torch.load(first / "checkpoints" / "last.ckpt", weights_only=True)
+    assert ended["global_step"] == 2
+    second = cli("fit", *options, "--trainer.max_epochs=2", "--ckpt_path", first)
+    after = torch.load(second / "checkpoints" / "last.ckpt", weights_only=True)
+    assert after["global_step"] == 4
+    assert any(not torch.equal(value, after["state_dict"][key]) for key, value in ended["state_dict"].items())
+    third = cli("validate", *options, "--ckpt_path", second)
+    assert 0 <= json.loads((third / "metrics.json").read_text())["top1"] <= 1
