@@ -90,11 +90,10 @@ def profile(model: nn.Module, clip_shape: Sequence[int] = (1, 3, 8, 224, 224)) -
     flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     macs = {name: flops.get(name, 0) // 2 for name in outputs} | {"": counter.get_total_flops() // 2}
     order = list(outputs)
-    stages = tuple(
-        Stage(name, _params(skeleton.get_submodule(name)), macs[name], outputs[name])
-        for name in sorted(_rows(skeleton, macs), key=order.index)
-    )
-    return Cost(_params(model), macs[""], tuple(s for s in stages if s.params or s.macs), shape)
+    rows = sorted(_rows(skeleton, macs), key=order.index)
+    stages = [Stage(name, _params(skeleton.get_submodule(name)), macs[name], outputs[name]) for name in rows]
+    own = [Stage(f"{name} itself", count, 0, ()) for name, count in _held_between(skeleton, rows)]
+    return Cost(_params(model), macs[""], (*own, *(s for s in stages if s.params or s.macs)), shape)
 
 
 def _rows(model: nn.Module, macs: dict[str, int], name: str = "") -> list[str]:
@@ -106,6 +105,16 @@ def _rows(model: nn.Module, macs: dict[str, int], name: str = "") -> list[str]:
     if name in macs and (not children or macs[name] < _TOO_LARGE_FOR_ONE_ROW * macs[""]):
         return [name]
     return [row for child in children for row in _rows(model, macs, child)]
+
+
+def _held_between(model: nn.Module, rows: Sequence[str]) -> list[tuple[str, int]]:
+    """Parameters that modules shown by their parts hold themselves, such as class tokens and position embeddings."""
+    parents = [name for name, _ in model.named_modules() if any(not name or row.startswith(f"{name}.") for row in rows)]
+    counts = {
+        name: sum(math.prod(own.shape) for own in model.get_submodule(name).parameters(recurse=False))
+        for name in parents
+    }
+    return [(name, count) for name, count in counts.items() if count]
 
 
 def _params(module: nn.Module) -> int:
