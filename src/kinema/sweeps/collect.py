@@ -60,7 +60,7 @@ def read_run(folder: Path) -> RunRow | None:
         return None
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    metrics["epochs"] = len(validation_curve(folder))
+    metrics.setdefault("epochs", len(validation_curve(folder)))  # not every epoch need be validated
     known: dict[str, Any] = {**environment, **metrics, "variant": folder.parent.name, "run": folder.name}
     return RunRow(**{field.name: known.get(field.name, 0) for field in fields(RunRow)})
 
