@@ -57,6 +57,17 @@ def of(names):
 ALL = [pytest.param(*param.values, {}, marks=param.marks) for param in of(FRAME_WISE + TEMPORAL)] + VARIANTS
 
 
+QUICKLY_COMPILED = [
+    ("tsm_nano", {"placement": "in_place"}),
+    ("tada2d_nano", {}),
+    ("tadaformer_nano", {"enhanced": True}),
+]
+COMPILED = QUICKLY_COMPILED + [
+    pytest.param(*variant, marks=pytest.mark.slow) for variant in VARIANTS if variant not in QUICKLY_COMPILED
+]
+"""Tracing takes longer than all other laws together."""
+
+
 def ids(value):
     return value if isinstance(value, str) else " ".join(f"{key}={value[key]}" for key in value) or "as named"
 
@@ -150,7 +161,7 @@ def test_exports(name, options, clip):
     assert_exports(build(name, **options), clip[:1], tolerance=1e-5)
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=ids)
+@pytest.mark.parametrize(("name", "options"), COMPILED, ids=ids)
 def test_compiles_whole_in_training_and_in_evaluation(name, options, clip):
     """Without code generation: what counts here is that one graph holds it all and equals the network."""
     torch.compiler.reset()  # it remembers the networks of other tests, and gives up at the ninth
