@@ -1,14 +1,15 @@
-"""Batch norm, temporal average and a second batch norm as one linear map over the frames of each channel.
+"""Batch norm, temporal average and a second batch norm as one banded map over the frames of each channel.
 
-With P the matrix that averages neighbouring frames, T x T, both norms and their sum are, for channel c,
+With P the matrix that averages k neighbouring frames, both norms and their sum are, for channel c and frame t,
 
-    y_c = M_c x_c + m_c,    M_c = s_c I + r_c P,    m_c = b_c + d_c - s_c mean(x_c) - r_c mean(P x_c)
+    y_c = s_c x_c + r_c P x_c + m_c
+        = (s_c + r_c / k) x_c[t] + (r_c / k) (x_c[t-1] + x_c[t+1] + ...) + m_c
     s_c = w_c / sqrt(var(x_c) + eps),    r_c = v_c / sqrt(var(P x_c) + eps)
+    m_c = b_c + d_c - s_c mean(x_c) - r_c mean(P x_c)
 
-where x_c holds the frames of the channel as rows. All the means and variances follow from two small things: the sums of
-each frame, and the products of each two frames, summed over pixels (T x T numbers per channel). So training reads the
-features once for these and once for the map, where pooling, two norms and an addition pass over them eight times, and
-keeps nothing but its input for the backward pass, which is two more such products.
+All the means and variances follow from two small things: the sums of each frame, and the products of each two frames,
+summed over pixels (T x T numbers per channel). So training reads the features once for these and once for the map, and
+neither the pooled features nor their norm ever stand in memory; the backward pass keeps nothing but the input.
 
 Variances come out as mean square less squared mean. Where that would lose digits, `aggregated_norm` declines.
 """
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _WORST_RATIO = 1e3
@@ -72,18 +74,17 @@ def aggregated_norm(
     Raises:
         ValueError: In training, if there is one value per channel.
     """
-    average = averaging_matrix(x.shape[1], kernel, x)
     if not norm.training:
         of_norm = _scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
         of_pool = _scale_and_shift(
             norm_pool.weight, norm_pool.bias, norm_pool.running_mean, norm_pool.running_var, norm_pool.eps
         )
-        return _Mix.apply(x, *_map(average, of_norm, of_pool))
+        return _Band.apply(x, *_band(of_norm, of_pool, kernel), kernel // 2).view_as(x)
     values = x.shape[0] * x.shape[1] * x.shape[3] * x.shape[4]
     if values <= 1:
         raise ValueError(f"expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
     out, statistics = _TrainingNorm.apply(
-        x, average, norm.weight, norm.bias, norm_pool.weight, norm_pool.bias, norm.eps, norm_pool.eps
+        x, norm.weight, norm.bias, norm_pool.weight, norm_pool.bias, norm.eps, norm_pool.eps, kernel
     )
     mean, var, mean_pool, var_pool = statistics
     if x.dtype == torch.float32 and bool(
@@ -92,13 +93,7 @@ def aggregated_norm(
         return None
     _move(norm, mean, var, values)
     _move(norm_pool, mean_pool, var_pool, values)
-    return out
-
-
-def averaging_matrix(num_frames: int, kernel: int, like: Tensor) -> Float[Tensor, "T T"]:
-    """P: row t averages the frames around t, those outside the clip counted as zeros."""
-    place = torch.arange(num_frames, device=like.device)
-    return ((place[:, None] - place).abs() <= kernel // 2).to(like.dtype) / kernel
+    return out.view_as(x)
 
 
 def _scale_and_shift(
@@ -109,65 +104,78 @@ def _scale_and_shift(
     return scale, bias - scale * mean
 
 
-def _map(
-    average: Float[Tensor, "T T"], of_norm: tuple[Tensor, Tensor], of_pool: tuple[Tensor, Tensor]
-) -> tuple[Float[Tensor, "C T T"], Float[Tensor, "C"]]:
-    """Matrix and shift of every channel, from scale and shift of the two norms."""
+def _band(
+    of_norm: tuple[Tensor, Tensor], of_pool: tuple[Tensor, Tensor], kernel: int
+) -> tuple[Float[Tensor, "C"], Float[Tensor, "C"], Float[Tensor, "C"]]:
+    """Factor of a frame itself, of its neighbours, and shift, from scale and shift of the two norms."""
     (scale, shift), (scale_pool, shift_pool) = of_norm, of_pool
-    identity = torch.eye(average.shape[0], dtype=average.dtype, device=average.device)
-    return scale[:, None, None] * identity + scale_pool[:, None, None] * average, shift + shift_pool
+    side = scale_pool / kernel
+    return scale + side, side, shift + shift_pool
 
 
-def _statistics(
-    sums: Float[Tensor, "C T"], products: Float[Tensor, "C T T"], average: Tensor, values: int
-) -> tuple[Tensor, ...]:
-    """Means and variances of the features and of their averages over time."""
-    mean = sums.sum(dim=1) / values
-    mean_pool = (sums @ average.sum(dim=0)) / values
-    square = products.diagonal(dim1=1, dim2=2).sum(dim=1) / values
-    square_pool = (products * (average.T @ average)).sum(dim=(1, 2)) / values
-    return mean, (square - mean.square()).clamp(min=0), mean_pool, (square_pool - mean_pool.square()).clamp(min=0)
+def _banded(
+    x: Float[Tensor, "B T C H W"], own: Tensor, side: Tensor, shift: Tensor, reach: int
+) -> Float[Tensor, "BT C H W"]:
+    """own x[t] + side (x[t-1] + x[t+1] + ...) + shift, neighbours up to `reach` frames away, clips and frames folded.
 
-
-def _mixed(x: Float[Tensor, "B T C H W"], matrix: Float[Tensor, "C T T"], shift: Tensor | None) -> Tensor:
-    """out[b, s, c] = shift[c] + sum over t of matrix[c, s, t] x[b, t, c], as one product per channel."""
-    out = torch.empty_like(x)
-    flat = x.flatten(3)
-    for clip, target in zip(flat, out.flatten(3), strict=True):
-        if shift is None:
-            torch.bmm(matrix, clip.transpose(0, 1), out=target.transpose(0, 1))
-        else:
-            start = shift[:, None, None].expand(-1, *flat.shape[1::2])
-            torch.baddbmm(start, matrix, clip.transpose(0, 1), out=target.transpose(0, 1))
+    A batch norm with the statistics of N(0, 1) is the fastest way to the first and last term. The frames stay folded
+    since what a custom function returns must be no view, or nothing behind it could work in place.
+    """
+    nothing, one = torch.zeros_like(own), torch.ones_like(own)
+    out = F.batch_norm(x.flatten(0, 1), nothing, one, own, shift, False, 0.0, 0.0)
+    frames, factor = out.view_as(x), side[:, None, None]
+    for offset in range(1, min(reach, x.shape[1] - 1) + 1):
+        frames[:, offset:].addcmul_(x[:, :-offset], factor)
+        frames[:, :-offset].addcmul_(x[:, offset:], factor)
     return out
 
 
-def _products(x: Float[Tensor, "B T C P"], y: Float[Tensor, "B T C P"]) -> Float[Tensor, "C T T"]:
+def _products(x: Float[Tensor, "B T C H W"], y: Float[Tensor, "B T C H W"]) -> Float[Tensor, "C T T"]:
     """sum over clips and pixels of x[t] y[u], for each channel."""
+    x, y = x.flatten(3), y.flatten(3)
     total = torch.bmm(x[0].transpose(0, 1), y[0].permute(1, 2, 0))
     for clip, other in zip(x[1:], y[1:], strict=True):
         total.baddbmm_(clip.transpose(0, 1), other.permute(1, 2, 0))
     return total
 
 
-class _Mix(torch.autograd.Function):
+def _near(num_frames: int, reach: int, like: Tensor) -> Float[Tensor, "T T"]:
+    """One where two frames are at most `reach` apart."""
+    place = torch.arange(num_frames, device=like.device)
+    return ((place[:, None] - place).abs() <= reach).to(like.dtype)
+
+
+def _to_band(gradient: Tensor, x: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of own, side and shift."""
+    products = _products(gradient, x)
+    own = products.diagonal(dim1=1, dim2=2).sum(dim=1)
+    all_near = (products * _near(x.shape[1], reach, x)).sum(dim=(1, 2))
+    return own, all_near - own, gradient.flatten(3).sum(dim=3).sum(dim=(0, 1))
+
+
+class _Band(torch.autograd.Function):
     """The map alone: evaluation."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-        ctx.save_for_backward(x, matrix)
-        return _mixed(x, matrix, shift)
+    def forward(ctx: Any, x: Tensor, own: Tensor, side: Tensor, shift: Tensor, reach: int) -> Tensor:
+        ctx.save_for_backward(x, own, side)
+        ctx.reach = reach
+        return _banded(x, own, side, shift, reach)
 
     @staticmethod
     @once_differentiable
     def backward(  # pyrefly: ignore[bad-override]
         ctx: Any, *gradients: Any
     ) -> tuple[Tensor | None, ...]:
-        x, matrix = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        to_x = _mixed(gradient, matrix.transpose(1, 2), None) if ctx.needs_input_grad[0] else None
-        to_matrix = _products(gradient.flatten(3), x.flatten(3)) if ctx.needs_input_grad[1] else None
-        return to_x, to_matrix, gradient.sum(dim=(0, 1, 3, 4)) if ctx.needs_input_grad[2] else None
+        x, own, side = ctx.saved_tensors
+        gradient = gradients[0].contiguous().view_as(x)
+        to_x = (
+            _banded(gradient, own, side, torch.zeros_like(own), ctx.reach).view_as(x)
+            if ctx.needs_input_grad[0]
+            else None
+        )
+        to_band = _to_band(gradient, x, ctx.reach) if any(ctx.needs_input_grad[1:4]) else (None,) * 3
+        return to_x, *to_band, None
 
 
 class _TrainingNorm(torch.autograd.Function):
@@ -177,28 +185,25 @@ class _TrainingNorm(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        average: Tensor,
         weight: Tensor,
         bias: Tensor,
         weight_pool: Tensor,
         bias_pool: Tensor,
         eps: float,
         eps_pool: float,
+        kernel: int,
     ) -> tuple[Tensor, Tensor]:
-        flat = x.flatten(3)
-        sums, products = flat.sum(dim=3).sum(dim=0).T, _products(flat, flat)
-        leaves = [part.detach().requires_grad_() for part in (sums, products, weight, bias, weight_pool, bias_pool)]
+        statistics = _statistics(x, kernel)
+        leaves = [part.detach().requires_grad_() for part in (*statistics, weight, bias, weight_pool, bias_pool)]
         with torch.enable_grad():  # the small part is left to autograd
-            statistics = _statistics(leaves[0], leaves[1], average, flat.numel() // flat.shape[2])
-            mean, var, mean_pool, var_pool = statistics
-            of_norm = _scale_and_shift(leaves[2], leaves[3], mean, var, eps)
-            of_pool = _scale_and_shift(leaves[4], leaves[5], mean_pool, var_pool, eps_pool)
-            matrix, shift = _map(average, of_norm, of_pool)
+            of_norm = _scale_and_shift(leaves[4], leaves[5], leaves[0], leaves[1], eps)
+            of_pool = _scale_and_shift(leaves[6], leaves[7], leaves[2], leaves[3], eps_pool)
+            own, side, shift = _band(of_norm, of_pool, kernel)
         ctx.save_for_backward(x)
-        ctx.small = leaves, matrix, shift
-        found = torch.stack([statistic.detach() for statistic in statistics])
+        ctx.small = leaves, (own, side, shift), kernel
+        found = torch.stack(statistics)
         ctx.mark_non_differentiable(found)
-        return _mixed(x, matrix.detach(), shift.detach()), found
+        return _banded(x, own.detach(), side.detach(), shift.detach(), kernel // 2), found
 
     @staticmethod
     @once_differentiable
@@ -206,24 +211,38 @@ class _TrainingNorm(torch.autograd.Function):
         ctx: Any, *gradients: Any
     ) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        leaves, matrix, shift = ctx.small
-        flat, gradient = x.flatten(3), gradients[0].contiguous().flatten(3)
-        to_matrix, to_shift = _products(gradient, flat), gradient.sum(dim=(0, 1, 3))
-        to_sums, to_products, *to_parameters = torch.autograd.grad(
-            (matrix, shift), leaves, (to_matrix, to_shift), retain_graph=True
+        leaves, band, kernel = ctx.small
+        gradient = gradients[0].contiguous().view_as(x)
+        to_mean, to_var, to_mean_pool, to_var_pool, *to_parameters = torch.autograd.grad(
+            band, leaves, _to_band(gradient, x, kernel // 2), retain_graph=True
         )
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            through_map = matrix.detach().transpose(1, 2)
-            through_products = to_products + to_products.transpose(1, 2)
-            to_x = torch.empty_like(flat)
-            start = to_sums[:, :, None].expand(-1, -1, flat.shape[3])
-            for clip, of_clip, target in zip(flat, gradient, to_x, strict=True):
-                channels = target.transpose(0, 1)
-                torch.baddbmm(start, through_products, clip.transpose(0, 1), out=channels)
-                channels.baddbmm_(through_map, of_clip.transpose(0, 1))
-            to_x = to_x.view_as(x)
-        return to_x, None, *to_parameters, None, None
+        if not ctx.needs_input_grad[0]:
+            return None, *to_parameters, None, None, None
+        mean, _, mean_pool, _ = (leaf.detach() for leaf in leaves[:4])
+        own, side, _ = (part.detach() for part in band)
+        values = x.numel() // x.shape[2]
+        # With g the gradient: to_x = s g + c (x - mean) + .. + P (r g + c' (P x - mean_pool) + ..), from right to left.
+        curve, curve_pool = 2 * to_var / values, 2 * to_var_pool / values
+        level = to_mean / values - curve * mean
+        level_pool = to_mean_pool / values - curve_pool * mean_pool
+        pooled = _banded(x, curve_pool / kernel, curve_pool / kernel, level_pool, kernel // 2).view_as(x)
+        pooled.addcmul_(gradient, (side * kernel)[:, None, None])
+        share = torch.full_like(own, 1 / kernel)
+        to_x = _banded(pooled, share, share, level, kernel // 2).view_as(x)
+        to_x.addcmul_(gradient, (own - side)[:, None, None]).addcmul_(x, curve[:, None, None])
+        return to_x, *to_parameters, None, None, None
+
+
+def _statistics(x: Float[Tensor, "B T C H W"], kernel: int) -> tuple[Tensor, ...]:
+    """Means and variances, without the correction for the sample, of the features and of their averages over time."""
+    values = x.numel() // x.shape[2]
+    sums, products = x.flatten(3).sum(dim=3).sum(dim=0).T, _products(x, x)
+    average = _near(x.shape[1], kernel // 2, x) / kernel
+    mean = sums.sum(dim=1) / values
+    mean_pool = (sums @ average.sum(dim=0)) / values
+    square = products.diagonal(dim1=1, dim2=2).sum(dim=1) / values
+    square_pool = (products * (average.T @ average)).sum(dim=(1, 2)) / values
+    return mean, (square - mean.square()).clamp(min=0), mean_pool, (square_pool - mean_pool.square()).clamp(min=0)
 
 
 def _move(norm: _BatchNorm, mean: Tensor, var: Tensor, values: int) -> None:
