@@ -239,21 +239,20 @@ class TAdaConv2d(_TAdaConv):
         if bias_factor is not None:
             factors = _with_bias(factors, bias_factor, self.calibration)
         scales = self._factors(factors, x)
-        frames = fold_time(x)
         cout = None if scales.cout is None else _per_frame(scales.cout)
         plain_bias = scales.bias is None and cout is None
         bias = self.bias[0, 0] if self.bias is not None else None
         if scales.kernel is not None:
-            scaled = frames if scales.cin is None else frames * _per_frame(scales.cin)[:, :, None, None]
-            y = self._convolve_taps(scaled, _per_frame(scales.kernel))
+            scaled = x if scales.cin is None else x * scales.cin[..., None, None]
+            y = self._convolve_taps(fold_time(scaled), _per_frame(scales.kernel))
             if plain_bias and bias is not None:
                 y = y + bias[:, None, None]
         elif scales.cin is not None:
             geometry = self.stride, self.padding, self.dilation, self.groups
             weight = self.weight[0, 0]
-            y = scaled_convolution(frames, _per_frame(scales.cin), weight, bias if plain_bias else None, *geometry)
+            y = scaled_convolution(x, scales.cin, weight, bias if plain_bias else None, *geometry)
         else:
-            y = self._convolve(frames, self.weight[0, 0], bias if plain_bias else None)
+            y = self._convolve(fold_time(x), self.weight[0, 0], bias if plain_bias else None)
         if bias is not None and not plain_bias:
             shift = bias if scales.bias is None else bias * _per_frame(scales.bias)
             shift = shift.expand(y.shape[0], -1)[:, :, None, None]
