@@ -31,11 +31,12 @@ def scaled_convolution(
     copied first.
     """
     geometry = stride, padding, dilation, groups
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type):
-        # Autocast would see nothing of what happens within a custom function; a compiler fuses by itself.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # a compiler fuses by itself
         return F.conv2d(fold_time(x * factor[..., None, None]), weight, bias, *geometry)
     if not torch.is_grad_enabled():
         return F.conv2d(_scaled(x, factor), weight, bias, *geometry)
+    if torch.is_autocast_enabled(x.device.type):  # which would see nothing of what happens within a custom function
+        return F.conv2d(fold_time(x * factor[..., None, None]), weight, bias, *geometry)
     return _ScaledConvolution.apply(x, factor, weight, bias, *geometry)
 
 
