@@ -2,8 +2,10 @@
 
 B clips, C channels, T frames, H W pixels, N tokens per frame, D embedding, K classes, V views.
 A clip is always `(B, C, T, H, W)`. Networks built from per-frame backbones fold time into the batch inside;
-a folded `(B*T, C, H, W)` tensor never crosses the public boundary of a module.
+a folded `(B*T, C, H, W)` tensor never crosses the public boundary of a module. Transformers have `ClipTokens` inside.
 """
+
+from typing import NamedTuple
 
 from einops import rearrange
 from jaxtyping import Float
@@ -45,3 +47,19 @@ def check_clip(clip: Tensor, *, channels: int | None = None) -> None:
             f"expected {channels} channels on axis 1 of a clip (B, C, T, H, W), got shape {tuple(clip.shape)}; "
             "permute the axes or build the module for this number of channels"
         )
+
+
+class ClipTokens(NamedTuple):
+    """The tokens of a batch of clips, between the blocks of a transformer.
+
+    Args:
+        classes: Class tokens, one for a clip, or one for each of its frames.
+        patches: Patch tokens of a grid of h x w; time is the innermost axis.
+    """
+
+    classes: Float[Tensor, "B K D"]
+    patches: Float[Tensor, "B h w T D"]
+
+
+AttentionMaps = dict[str, Tensor]
+"""Name of an attention step to its weights, (..., heads, queries, keys)."""

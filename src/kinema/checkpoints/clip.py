@@ -13,9 +13,6 @@ What belongs to the text, and the projection into the space of texts, has no pla
 import re
 from collections.abc import Collection
 
-from timm.layers import resample_abs_pos_embed
-from torch import Tensor
-
 from kinema.checkpoints.layout import Translation
 
 _OPENAI = (
@@ -50,19 +47,3 @@ def translate(names: Collection[str]) -> Translation:
             short = re.sub(pattern, replacement, short)
         plain[short] = name
     return Translation("CLIP" if openai else "timm", plain, {}, tells_shift=False)
-
-
-def resized_positions(name: str, value: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, str] | None:
-    """Position embeddings of a class token and a square of patches for another square, bicubic; None if they are not.
-
-    Args:
-        name: What the checkpoint calls them.
-        value: (N + 1, D), leading axes of one allowed.
-        shape: (1, M + 1, D).
-    """
-    value = value.reshape(1, *value.shape[-2:])
-    old, new = (round((tokens - 1) ** 0.5) for tokens in (value.shape[1], shape[1]))
-    if value.shape[2] != shape[2] or old * old + 1 != value.shape[1] or new * new + 1 != shape[1]:
-        return None
-    resized = resample_abs_pos_embed(value, new_size=[new, new], old_size=[old, old], num_prefix_tokens=1)
-    return resized, f"{name} resized from {old} x {old} to {new} x {new} patches"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kinema.backbones.holes import Hole
 from kinema.operators.aggregation import TemporalAggregation
+from kinema.operators.attention import STEPS
 from kinema.operators.nonlocal_block import NonLocalBlock
 from kinema.operators.shift import TemporalShift
 from kinema.operators.tada_block import TAdaBlock
@@ -78,6 +79,7 @@ class Translation:
         operators: Operators that the names betray.
         tells_shift: Whether the names of this origin would betray a shift; if not, none seen means nothing.
         zeros: Plain names of tensors that this origin leaves out because they are zero there.
+        notes: What its reader should know.
     """
 
     origin: str
@@ -85,6 +87,7 @@ class Translation:
     operators: Operators
     tells_shift: bool = True
     zeros: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Layout:
 
 
 def _counted(number: int, kind: str) -> str:
-    what, over, size = kind.partition(" over ")
+    what, over, size = re.match(r"(.+?)( over | of |$)(.*)", kind).groups()  # pyrefly: ignore[missing-attribute]
     return f"{number} {what}{'s' if number > 1 else ''}{over}{size}"
 
 
@@ -115,6 +118,7 @@ def plain_name(name: str) -> str:
     name = re.sub(r"\.(conv\w*)\.conv\.", r".\1.", name)
     for pattern, replacement in _BLOCKS3D:
         name = re.sub(pattern, replacement, name)
+    name = name.removeprefix("backbone.")
     name = re.sub(r"\.(mixer|after|before|between)\.operator\.", r".\1.", name)
     name = re.sub(r"^(stem\.0|patch_embed\.proj)\.operator\.", r"\1.", name)
     return re.sub(r"\.operator\.(conv|norm)\.", ".", name)  # what took the place of a convolution or a norm
@@ -152,7 +156,19 @@ def _operators_in(shapes: Mapping[str, tuple[int, ...]]) -> Operators:
             layer = name.removesuffix(".weight")
             kind = "fusion" if name.startswith("fusions.") else "convolution"
             operators[f"{kind} over {over_pixels[2]} frames"].add(layer)
-    return freeze(operators)
+    return freeze(operators | _attention_in(shapes))
+
+
+def _attention_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, set[str]]:
+    """The attention scheme of a transformer on clips. Without gated steps, and without an embedding of time, it may be the
+    one on frames, or joint attention that does not know of time: the weights are the same."""
+    steps = {found[2]: found[1] for name in shapes if (found := re.match(r"blocks\.(\d+)\.gated\.(\w+)\.", name))}
+    blocks = {found[1] for name in shapes if (found := re.match(r"(blocks\.\d+)\.norm1\.", name))}
+    embedded = {f"embedding of {shapes['time_embed'][1]} frames": {"time_embed"}} if "time_embed" in shapes else {}
+    if steps:
+        scheme = next((name for name, all_steps in STEPS.items() if set(all_steps[:-1]) == set(steps)), None)
+        return {f"block of {scheme or 'unknown'} attention": blocks, **embedded}
+    return {"block of joint attention": blocks, **embedded} if embedded else {}
 
 
 def layout_of_checkpoint(tensors: Mapping[str, Tensor], translation: Translation) -> Layout:

@@ -1,5 +1,6 @@
 """Load weights into a network that is already built; nothing of the network changes unless all of it went well."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoints import clip, convnext, mmaction2, own, tadaconv, timm, tsm
+from kinema.checkpoints import clip, convnext, mmaction2, own, positions, tadaconv, timesformer, timm, tsm
 from kinema.checkpoints.files import read_tensors
 from kinema.checkpoints.inflate import inflate
 from kinema.checkpoints.layout import (
@@ -26,7 +27,7 @@ from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any] | nn.Module
 
-_ORIGINS: tuple[ModuleType, ...] = (own, tsm, mmaction2, timm, convnext, clip)
+_ORIGINS: tuple[ModuleType, ...] = (own, timesformer, tsm, mmaction2, timm, convnext, clip)
 _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
 _COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
 
@@ -81,7 +82,8 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
     The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
     values; what is left over of the checkpoint is not used. The report lists both, and what was computed: kernels of a
     network in three dimensions from those of images, the first convolution for another number of input channels
-    (`kinema.checkpoints.inflate`), and position embeddings for another number of patches.
+    (`kinema.checkpoints.inflate`), position embeddings for another number of patches or frames, and the gated steps of a
+    space-time transformer from the attention of the same block.
 
     Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
     """
@@ -152,8 +154,8 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
             return origin.translate(names)
     raise ValueError(
         f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
-        "TSM authors, mmaction2, TAdaConv's authors, ResNet and MobileNetV2 of timm and torchvision, and ConvNeXt and CLIP "
-        "of their authors and of timm"
+        "authors of TSM, TAdaConv and TimeSformer, mmaction2, ResNet and MobileNetV2 of timm and torchvision, ConvNeXt and "
+        "CLIP of their authors and of timm, and ViT of timm"
     )
 
 
@@ -206,7 +208,11 @@ def _match(
             report.notes.append(f"{name} is zero: {translation.origin} has no such tensor")
             continue
         if plain not in left:
-            report.initial[name] = "not in the checkpoint"
+            twin = translation.names.get(re.sub(r"\.gated\.\w+\.(norm|attn)\.", _main_step, plain))
+            if twin is not None and ".gated." in plain and tensors[twin].shape == initial.shape:
+                values[name], report.inflated[name] = tensors[twin], f"{twin} once more"
+            else:
+                report.initial[name] = "not in the checkpoint"
             continue
         theirs = left.pop(plain)
         value = tensors[theirs]
@@ -225,9 +231,16 @@ def _match(
             report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
             report.refused[theirs] = f"shape {tuple(value.shape)}; {name} has {tuple(initial.shape)}"
     report.refused |= dict.fromkeys(left.values(), "no such tensor in the model")
+    report.notes += translation.notes
+    if timesformer.NOT_COMMERCIAL in translation.notes and layout.num_classes == (174,):
+        report.notes.append(timesformer.BGR)
     if any("shift" in kind for kind in layout.operators):
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
     return values, report
+
+
+def _main_step(found: re.Match[str]) -> str:
+    return ".norm1." if found[1] == "norm" else ".attn."
 
 
 def _without_ones(tensor: Tensor) -> tuple[int, ...]:
@@ -240,8 +253,8 @@ def _inflated(
 ) -> tuple[Tensor, str] | None:
     """A tensor computed from the checkpoint's, and how; None if there is no way."""
     shape = tuple(initial.shape)
-    if plain == "pos_embed":
-        return clip.resized_positions(theirs, value, shape)
+    if plain in positions.RESIZED:
+        return positions.RESIZED[plain](theirs, value, shape)
     return inflate(theirs, value, shape, stem=_is_stem(plain), widened=widened, centred=centred)
 
 

@@ -1,4 +1,4 @@
-"""kinema's own names: what the state dict of a network on a ResNet or a MobileNetV2 looks like."""
+"""kinema's own names: what the state dict of a network looks like."""
 
 import re
 from collections import defaultdict
@@ -19,8 +19,8 @@ from kinema.checkpoints.layout import (
 
 
 def recognises(names: Collection[str]) -> bool:
-    """Whether these are names of a network of kinema on a ResNet or a MobileNetV2."""
-    return any(name.startswith(("backbone.trunk.", "backbone.slow.")) for name in names)
+    """Whether these are names of a network of kinema."""
+    return any(name.startswith(("backbone.trunk.", "backbone.slow.", "backbone.patch_embed.proj.")) for name in names)
 
 
 def translate(names: Collection[str]) -> Translation:

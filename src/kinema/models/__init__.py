@@ -23,6 +23,7 @@ from kinema.models.tadaconvnextv2 import (
     tadaconvnextv2_tiny,
 )
 from kinema.models.tadaformer import tadaformer_b16, tadaformer_l14, tadaformer_nano
+from kinema.models.timesformer import timesformer_base, timesformer_hr, timesformer_large, timesformer_nano
 from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
 from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
 
@@ -54,6 +55,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         tadaformer_nano,
         tadaformer_b16,
         tadaformer_l14,
+        timesformer_nano,
+        timesformer_base,
+        timesformer_hr,
+        timesformer_large,
         r3d_nano,
         r3d_r50,
         r2plus1d_nano,

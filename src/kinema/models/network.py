@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kinema.backbones.frames import FrameBackbone
@@ -108,6 +108,50 @@ class ClipNetwork(nn.Module):
     def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
         """Replace the classifier; a tuple of sizes makes `forward` return a tuple of logits."""
         self.head.reset_classifier(num_classes)
+
+
+class SpaceTimeNetwork(ClipNetwork):
+    """Classify a clip by a transformer over its patches, which can also be told which frames are padding.
+
+    Args: as for `ClipNetwork`.
+    """
+
+    def forward(
+        self, clip: Float[Tensor, "B C T H W"], frame_mask: Bool[Tensor, "B T"] | None = None
+    ) -> Tensor | tuple[Tensor, ...]:
+        return self.head(self.forward_features(clip, frame_mask))
+
+    def forward_features(
+        self, clip: Float[Tensor, "B C T H W"], frame_mask: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B D"]:
+        """One vector per clip: what the head sees, before its dropout.
+
+        Args:
+            clip: Clips.
+            frame_mask: False for frames that are padding, where clips of a batch have unequal lengths.
+
+        Raises:
+            ValueError: If `clip` is no clip for this network, or the mask does not fit it.
+        """
+        check_input(clip, channels=self.backbone.in_channels)
+        return self.backbone(clip, frame_mask)
+
+    def attention_maps(
+        self, clip: Float[Tensor, "B C T H W"], frame_mask: Bool[Tensor, "B T"] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """The attention weights of every block, step by step: for pictures.
+
+        Args:
+            clip, frame_mask: As for `forward_features`.
+
+        Returns:
+            One dict for each block, from the name of a step to its weights (groups, heads, queries, keys), as
+            `kinema.operators.attention` groups them. Every row sums to one.
+        """
+        check_input(clip, channels=self.backbone.in_channels)
+        maps: list[dict[str, Tensor]] = []
+        self.backbone(clip, frame_mask, maps)
+        return maps
 
 
 def check_input(clip: Tensor, *, channels: int) -> None:

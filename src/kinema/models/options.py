@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 from kinema.backbones.holes import OperatorFactory, Placement
+from kinema.backbones.timesformer import Position, PositionResize
 from kinema.models.heads import Consensus
+from kinema.operators.attention import AttentionScheme, Border, Order
 from kinema.operators.routing import RoutingName
 from kinema.operators.tadaconv import CalibrationDim
 
@@ -248,4 +250,57 @@ class TAdaFormerNanoOptions(TAdaFormerOptions, total=False):
     embed_dim: int
     depth: int
     num_heads: int
+    patch_size: int
+
+
+class TimeSformerOptions(TypedDict, total=False):
+    """Of TimeSformer.
+
+    attention_scheme: "space", "joint", "divided", "local_global" or "axial", see `kinema.operators.attention`. Default
+        "divided".
+    attention_order: "sequential", "reversed" (for divided: space, then time) or "parallel". Default "sequential".
+    local_border: Windows of local attention at the border: "clamp" inside the frame, or "truncate". Default "clamp".
+    class_everywhere: The class token sees and is seen in gated steps too, as in the paper's equations and not in the
+        authors' code. Default False.
+    position: Embeddings of "space_time", of "space" alone, or "none". Default "space_time".
+    position_resize: Positions for clips of another size: "smooth", "nearest" (the authors') or "none", which refuses
+        them. Default "smooth".
+    image_size: Side in pixels of the frames whose positions are learnt. Default 224, 448 for hr, 64 for nano.
+    qkv_bias: Whether queries, keys and values have a bias. Default True.
+    qk_scale: Of the products of queries and keys; head size ** -0.5 when None. Default None.
+    drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.1, 0 for nano.
+    checkpointing: Compute blocks again in the backward pass instead of keeping what it needs. Default False.
+    dropout: Probability before the classifier, in [0, 1). Default 0: the authors' code never applies theirs.
+    in_channels: Channels of the clip. Default 3.
+    """
+
+    attention_scheme: AttentionScheme
+    attention_order: Order
+    local_border: Border
+    class_everywhere: bool
+    position: Position
+    position_resize: PositionResize
+    image_size: int
+    qkv_bias: bool
+    qk_scale: float | None
+    drop_path: float
+    checkpointing: bool
+    dropout: float
+    in_channels: int
+
+
+class TimeSformerNanoOptions(TimeSformerOptions, total=False):
+    """Of the nano transformer, which may be of any size.
+
+    embed_dim: Size of the embedding. Default 64.
+    depth: Number of blocks. Default 4.
+    num_heads: Attention heads of a step. Default 4.
+    mlp_ratio: Hidden channels of the feed-forward part over the embedding. Default 4.
+    patch_size: Side of a patch in pixels. Default 8.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float
     patch_size: int

@@ -1,0 +1,48 @@
+"""A linear layer on tokens, computed on a CPU as the 1 x 1 convolution that it is."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_FEWEST_TOKENS = 64
+"""Below this many the convolution's setting up costs more than it saves."""
+
+
+class TokenLinear(nn.Linear):
+    """y = x W^T + b, as `nn.Linear`, with the same parameters, by `linear_on_tokens`.
+
+    Shape:
+        (..., in_features) to (..., out_features).
+    """
+
+    def forward(self, input: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+        return linear_on_tokens(input, self.weight, self.bias)
+
+
+def linear_on_tokens(
+    x: Float[Tensor, "*N I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"] | None
+) -> Float[Tensor, "*N O"]:
+    """x W^T + b.
+
+    On a CPU the same product is also a 1 x 1 convolution of a picture one pixel wide, channels innermost. PyTorch gives
+    that to oneDNN, whose kernels use what the processor has, and matrix products to MKL, which on some processors does
+    not. Elsewhere (on a GPU, under autocast, in a program that is traced, compiled or exported, and for a handful of
+    tokens) this is `torch.nn.functional.linear`.
+    """
+    if not _pays(x):
+        return F.linear(x, weight, bias)
+    picture = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    out = F.conv2d(picture, weight[:, :, None, None], bias)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _pays(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.numel() >= _FEWEST_TOKENS * x.shape[-1]
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
