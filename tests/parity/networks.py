@@ -37,7 +37,7 @@ def clip_for(wanted):
 
 def bare_network(wanted):
     """The network of some reference numbers, with weights of its own."""
-    num_frames = clip_for(wanted).shape[2]
+    num_frames = wanted.get("num_frames", clip_for(wanted).shape[2])  # the clip may have other frames than the network
     return kinema.create_model(wanted["model"], len(wanted["logits"]), num_frames, **wanted["options"])
 
 
@@ -45,7 +45,10 @@ def loaded_network(family, name):
     """A network, loaded from a checkpoint in the layout of its origin, and its reference numbers."""
     wanted = reference(f"{family}/{name}")
     model = bare_network(wanted).double().eval()
-    report = kinema.load_checkpoint(model, filled(wanted["shapes"], wanted["fill_scale"]))
+    weights = filled(wanted["shapes"], wanted["fill_scale"])
+    made = wanted.get("constructed", {})  # what the reference left as its constructor made it
+    weights |= {name: torch.tensor(values, dtype=torch.float64) for name, values in made.items()}
+    report = kinema.load_checkpoint(model, weights)
     assert not report.initial and not report.refused
     return model, wanted
 

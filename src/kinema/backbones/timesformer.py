@@ -128,7 +128,7 @@ class SpaceTimeTransformer(nn.Module):
                 the mask is of another shape or hides a whole clip.
         """
         if frame_mask is not None:
-            _check_mask(frame_mask, clip)
+            check_frame_mask(frame_mask, clip)
         tokens = self.embed(clip)
         for block in self.blocks:
             maps: AttentionMaps | None = None if keep is None else {}
@@ -212,7 +212,12 @@ def _averaged(classes: Float[Tensor, "B K D"], valid: Tensor | None) -> Float[Te
     return (classes * weight).sum(dim=1) / weight.sum(dim=1)
 
 
-def _check_mask(mask: Tensor, clip: Tensor) -> None:
+def check_frame_mask(mask: Tensor, clip: Tensor) -> None:
+    """Refuse what does not say for every frame of every clip whether it is one.
+
+    Raises:
+        ValueError: If the mask has another shape or type, or hides a whole clip.
+    """
     wanted = (clip.shape[0], clip.shape[2])
     if mask.dtype != torch.bool or tuple(mask.shape) != wanted:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""`kinema bench model | layers | data`: measure side by side, in one run, and print ratios."""
+"""`kinema bench model | layers | growth | data`: measure side by side, in one run, and print ratios."""
 
 import argparse
 import json
@@ -19,10 +19,11 @@ def run(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
     _add_layers(commands.add_parser("layers", help="single calibrated layers against the authors' grouped form"))
+    _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     options = parser.parse_args(arguments[1:])
     try:
-        return {"model": _model, "layers": _layers, "data": _data}[options.command](options)
+        return {"model": _model, "layers": _layers, "growth": _growth, "data": _data}[options.command](options)
     except (ValueError, TypeError, RuntimeError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
@@ -39,6 +40,11 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--grouped",
         action="store_true",
         help="also time each calibrated network with a kernel per frame, as 'NAME grouped'",
+    )
+    parser.add_argument(
+        "--explicit-attention",
+        action="store_true",
+        help="also time each transformer with all attention scores formed in memory, as 'NAME explicit'",
     )
     _add_measuring(parser)
     parser.add_argument("--batch-size", type=int, default=1)
@@ -58,6 +64,14 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
     )
     _add_measuring(parser)
     parser.add_argument("--batch-size", type=int, default=2)
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help="as for model")
+    parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64, 96], metavar="T")
+    parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="what one network may take; most of what is free")
+    _add_measuring(parser)
 
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +101,7 @@ def _model(options: argparse.Namespace) -> int:
 
     from kinema import create_model
     from kinema.evaluation.latency import compare_latency, latency_table
+    from kinema.sweeps.explicit_attention import has_attention, with_explicit_attention
     from kinema.sweeps.grouped_form import has_grouped_form, in_grouped_form
     from kinema.training.memory import keep_freed_memory
 
@@ -94,16 +109,13 @@ def _model(options: argparse.Namespace) -> int:
         keep_freed_memory()
     networks = {}
     for name in options.models:
-        model, _, pairs = name.partition(":")
+        model, others = _network(name)
         torch.manual_seed(0)
-        networks[name] = create_model(
-            model,
-            options.num_classes,
-            options.num_frames,
-            **network_options([pair for pair in pairs.split(",") if pair]),
-        )
+        networks[name] = create_model(model, options.num_classes, options.num_frames, **others)
         if options.grouped and has_grouped_form(networks[name]):
             networks[f"{name} grouped"] = in_grouped_form(networks[name])
+        if options.explicit_attention and has_attention(networks[name]):
+            networks[f"{name} explicit"] = with_explicit_attention(networks[name])
     shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "clip_shape": shape}
     results |= {"compile": options.compile, "dtype": options.dtype, "channels_last": options.channels_last}
@@ -115,6 +127,27 @@ def _model(options: argparse.Namespace) -> int:
             f"{mode.replace('_', ' + ')}, clip {' x '.join(map(str, shape))}, {options.dtype}, {options.rounds} rounds"
         )
         print(latency_table(rows), end="\n\n")
+        results[mode] = [asdict(row) for row in rows]
+    return _written(results, options.json)
+
+
+def _network(text: str) -> tuple[str, dict[str, Any]]:
+    model, _, pairs = text.partition(":")
+    return model, network_options([pair for pair in pairs.split(",") if pair])
+
+
+def _growth(options: argparse.Namespace) -> int:
+    import torch
+
+    from kinema.sweeps.growth import growth_table, measure_growth
+
+    networks = {name: _network(name) for name in options.models}
+    results = _facts() | {"threads": options.threads or torch.get_num_threads(), "size": options.size}
+    for mode in _modes(options):
+        rows = measure_growth(
+            networks, options.frames, mode=mode, size=options.size, memory_gib=options.memory, **_measuring(options)
+        )
+        print(growth_table(rows, mode.replace("_", " + ")), end="\n\n")
         results[mode] = [asdict(row) for row in rows]
     return _written(results, options.json)
 

@@ -12,11 +12,9 @@ Consensus = Literal["mean", "identity"]
 class _Classifiers(nn.Module):
     """One linear layer, or several side by side."""
 
-    init_std: float
-
-    def __init__(self, num_features: int, num_classes: int | Sequence[int], *, dropout: float) -> None:
+    def __init__(self, num_features: int, num_classes: int | Sequence[int], *, dropout: float, init_std: float) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.num_features, self.init_std = num_features, init_std
         self.dropout = nn.Dropout(dropout)
         self.reset_classifier(num_classes)
 
@@ -54,6 +52,7 @@ class ClipHead(_Classifiers):
         num_features: Size of D.
         num_classes: Size of K; a tuple makes one classifier each, and forward returns a tuple (verb and noun, say).
         dropout: Probability in [0, 1) of dropping a feature.
+        init_std: Of the first weights.
 
     Shape:
         (B, D) to (B, K).
@@ -62,7 +61,15 @@ class ClipHead(_Classifiers):
         ValueError: If a number of classes is below 1.
     """
 
-    init_std = 0.01
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int | Sequence[int],
+        *,
+        dropout: float = 0.5,
+        init_std: float = 0.01,
+    ) -> None:
+        super().__init__(num_features, num_classes, dropout=dropout, init_std=init_std)
 
     def forward(self, features: Float[Tensor, "B D"]) -> Tensor | tuple[Tensor, ...]:
         return self._classified(features)
@@ -86,8 +93,6 @@ class SegmentHead(_Classifiers):
         ValueError: If the consensus is unknown, or a number of classes is below 1.
     """
 
-    init_std = 0.001  # as in the TSM code
-
     def __init__(
         self,
         num_features: int,
@@ -98,7 +103,7 @@ class SegmentHead(_Classifiers):
     ) -> None:
         if consensus not in ("mean", "identity"):
             raise ValueError(f"consensus={consensus!r} is unknown; give 'mean' or 'identity'")
-        super().__init__(num_features, num_classes, dropout=dropout)
+        super().__init__(num_features, num_classes, dropout=dropout, init_std=0.001)  # as in the TSM code
         self.consensus = consensus
 
     def forward(self, features: Float[Tensor, "B T D"]) -> Tensor | tuple[Tensor, ...]:

@@ -73,6 +73,7 @@ class ClipNetwork(nn.Module):
         num_classes: Size of K, or a tuple for several classifiers.
         num_frames: Size of T the network is meant for.
         dropout: Probability in [0, 1) of dropping a feature before the classifier.
+        head_std: Standard deviation of the classifier's first weights.
 
     Shape:
         (B, C, T, H, W) to logits (B, K), raw in training and in evaluation (the code of TAdaConv's authors gives
@@ -86,10 +87,11 @@ class ClipNetwork(nn.Module):
         *,
         num_frames: int = 8,
         dropout: float = 0.5,
+        head_std: float = 0.01,
     ) -> None:
         super().__init__()
         self.backbone = cast(Any, backbone)
-        self.head = ClipHead(backbone.num_features, num_classes, dropout=dropout)
+        self.head = ClipHead(backbone.num_features, num_classes, dropout=dropout, init_std=head_std)
         self.num_frames = num_frames
 
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Tensor | tuple[Tensor, ...]:

@@ -76,4 +76,4 @@ def _timesformer(
 
     on_frames = attention_scheme == "space"
     backbone = SpaceTimeTransformer(block, num_frames=num_frames, class_per_frame=on_frames, **trunk)
-    return SpaceTimeNetwork(backbone, num_classes, num_frames=num_frames, dropout=dropout)
+    return SpaceTimeNetwork(backbone, num_classes, num_frames=num_frames, dropout=dropout, head_std=0.02)

@@ -12,7 +12,8 @@ class Attention(nn.Module):
 
     Args:
         dim: Size of D.
-        num_heads: Must divide D.
+        num_heads: Must divide D where `head_dim` is None.
+        head_dim: Channels d of a head; D / num_heads when None.
         qkv_bias: Whether queries, keys and values have a bias.
         scale: Of the products; head size ** -0.5 when None.
 
@@ -20,17 +21,28 @@ class Attention(nn.Module):
         (..., N, D) to the same.
 
     Raises:
-        ValueError: If the heads do not divide the channels.
+        ValueError: If the heads do not divide the channels, or have none.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        if num_heads < 1 or (head_dim is None and dim % num_heads):
             raise ValueError(f"num_heads={num_heads} does not divide {dim} channels; give a divisor")
-        self.dim, self.num_heads = dim, num_heads
-        self.scale = (dim // num_heads) ** -0.5 if scale is None else scale
-        self.qkv = TokenLinear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = TokenLinear(dim, dim)
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        if head_dim < 1:
+            raise ValueError(f"head_dim={head_dim} leaves nothing to compare; give at least 1")
+        self.dim, self.num_heads, self.inner = dim, num_heads, num_heads * head_dim
+        self.scale = head_dim**-0.5 if scale is None else scale
+        self.qkv = TokenLinear(dim, 3 * self.inner, bias=qkv_bias)
+        self.proj = TokenLinear(self.inner, dim)
 
     def forward(
         self,
@@ -47,6 +59,11 @@ class Attention(nn.Module):
         """
         q, k, v = self._project(tokens, 0, 3)
         return self.merge(self.attend(q, k, v, mask, keep))
+
+    def queries_keys_values(self, tokens: Float[Tensor, "*G N D"]) -> tuple[Tensor, Tensor, Tensor]:
+        """All three, each (*G, heads, N, d)."""
+        q, k, v = self._project(tokens, 0, 3)
+        return q, k, v
 
     def queries(self, tokens: Float[Tensor, "*G N D"]) -> Float[Tensor, "*G heads N d"]:
         """Queries alone."""
@@ -78,7 +95,7 @@ class Attention(nn.Module):
 
     def _project(self, tokens: Tensor, first: int, last: int) -> list[Tensor]:
         """Some of queries, keys and values, by the rows of the one layer that makes all three."""
-        rows = slice(first * self.dim, last * self.dim)
+        rows = slice(first * self.inner, last * self.inner)
         bias = None if self.qkv.bias is None else self.qkv.bias[rows]
         parts = linear_on_tokens(tokens, self.qkv.weight[rows], bias).unflatten(-1, (last - first, self.num_heads, -1))
         return [part.transpose(-2, -3) for part in parts.unbind(-3)]

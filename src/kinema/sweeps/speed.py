@@ -37,12 +37,16 @@ def speed_table(results: dict[str, Any]) -> str:
         parts.append(
             f"Memory over {memory['clips'][-1]} clips: {memory['growth_mib']:+.1f} MiB of {memory['resident_mib'][-1]:.0f} MiB."
         )
+    return "\n\n".join([*parts, origin(results)])
+
+
+def origin(results: dict[str, Any]) -> str:
+    """Command, commit and machine of a benchmark file, in one line."""
     changes = " with changes" if results["uncommitted_changes"] else ""
     commit = f"commit `{results['commit'][:10]}`{changes}"
-    parts.append(
+    return (
         f"`{results['command']}`; {commit}; {results['machine']}, {results['cores']} cores; torch {results['torch']}."
     )
-    return "\n\n".join(parts)
 
 
 def _networks(results: dict[str, Any], mode: str) -> str:

@@ -35,9 +35,12 @@ class Optimizer:
         router_lr_scale: Routers of calibrated convolutions learn this many times faster.
         router_bias_lr_scale: Their biases; bias_lr_scale * router_lr_scale when None.
         tada_lr_scale: The TAda blocks of a TAdaFormer learn this many times faster.
+        decay_all: Weight decay on everything, biases, norms and tokens too, as in TimeSformer's code.
         layer_decay: Share of the learning rate from one layer to the one below it: with 0.7, the last norm and the
             classifier learn at the full rate, the last block at 0.7 of it, the block below at 0.49, the embeddings
             slowest. No weight decay then on what has one axis, such as a class token. For transformers; off when None.
+        decay_one_axis: Weight decay on what has one axis and is no bias or norm, such as a class token, where there is no
+            layer decay.
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -54,6 +57,8 @@ class Optimizer:
     router_bias_lr_scale: float | None = None
     tada_lr_scale: float = 1.0
     layer_decay: float | None = None
+    decay_one_axis: bool = True
+    decay_all: bool = False
 
     def __post_init__(self) -> None:
         foreign = {
@@ -101,6 +106,19 @@ class Optimizer:
         """Huang et al. 2023: layer decay 0.7 (0.85 for L/14), TAda blocks and classifier 10 times faster; 256 clips."""
         return cls("adamw", lr=5e-5, weight_decay=0.05, head_lr_scale=10.0, tada_lr_scale=10.0, layer_decay=0.7)
 
+    @classmethod
+    def timesformer(cls) -> "Optimizer":
+        """Bertasius et al. 2021, as their code does it: one rate, Nesterov momentum, and weight decay on everything.
+
+        Their list of parameters without decay is never read. The rate is for batches of 64 clips.
+        """
+        return cls("sgd", lr=0.005, weight_decay=1e-4, nesterov=True, decay_all=True)
+
+    @classmethod
+    def uniformer(cls) -> "Optimizer":
+        """Li et al. 2022: one rate for all, 1e-4 for batches of 32 clips of Kinetics, twice that of Something-Something."""
+        return cls("adamw", lr=1e-4, weight_decay=0.05, decay_one_axis=False)
+
     @property
     def decay(self) -> float:
         if self.weight_decay is not None:
@@ -147,15 +165,16 @@ def parameter_groups(network: nn.Module, head: nn.Module, options: Optimizer) ->
     for name, parameter, place, leaf in _sorted(network, head):
         kind = "_".join([*place, leaf])
         scale = _lr_scale(place, leaf, options)
-        decays = leaf == "weight"
+        decays = leaf == "weight" or options.decay_all
         if options.layer_decay is not None:
             assert isinstance(backbone, Layered)
             top = backbone.num_layers + 1
             layer = top if "head" in place else backbone.layer_of(name.removeprefix("backbone."))
             kind = f"layer{layer}_{kind}"
             scale *= options.layer_decay ** (top - layer)
-            if decays and sum(size > 1 for size in parameter.shape) < 2:
-                kind, decays = f"{kind}_of_one_axis", False
+        spares = (options.layer_decay is not None or not options.decay_one_axis) and not options.decay_all
+        if spares and decays and sum(size > 1 for size in parameter.shape) < 2:
+            kind, decays = f"{kind}_of_one_axis", False
         group = groups.setdefault(
             kind,
             {
