@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import kinema
-from kinema.sweeps.grouped_form import in_grouped_form, layer_pair
+from kinema.sweeps.grouped_form import in_grouped_form, one_layer
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -21,10 +21,11 @@ def test_it_computes_what_kinema_computes(options, training):
 
 
 def test_one_layer():
-    layers = layer_pair(8)
-    for layer in layers.values():
-        nn.init.ones_(layer.router.to_cin.weight)
+    layers = one_layer(8)
     x = torch.randn(2, 8, 4, 5, 5)
+    torch.testing.assert_close(layers["plain"](x), layers["kinema"](x))
+    for name in ("grouped", "kinema"):
+        nn.init.ones_(layers[name].router.to_cin.weight)
     torch.testing.assert_close(layers["grouped"](x), layers["kinema"](x), rtol=1e-4, atol=1e-4)
 
 

@@ -51,11 +51,11 @@ def test_tables(tmp_path):
 def test_layers_say_how_many_times_faster():
     rows = [
         NETWORK | {"name": name, "median_ms": ms, "ratio": ms / 40, "ratio_low": ms / 50, "ratio_high": ms / 30}
-        for name, ms in (("grouped", 40.0), ("kinema", 4.0))
+        for name, ms in (("grouped", 40.0), ("kinema", 4.0), ("plain", 3.0))
     ]
     layers = {"256x14": {"clip_shape": [2, 256, 8, 14, 14], "forward": rows, "forward_backward": rows}}
     table = speed_table(FACTS | {"threads": 2, "layers": layers})
-    assert "| 256 channels at 14 (2 x 256 x 8 x 14 x 14) | 40.0 | 4.0 | 10.00 | 7.50 to 12.50 | 1.00 |" in table
+    assert "| 256 channels at 14 (2 x 256 x 8 x 14 x 14) | 40.0 | 4.0 | 10.00 | 7.50 to 12.50 | 1.00 | 3.0 |" in table
 
 
 def test_a_table_says_how_the_networks_ran():

@@ -156,7 +156,7 @@ def _layers(options: argparse.Namespace) -> int:
     import torch
 
     from kinema.evaluation.latency import compare_latency, latency_table
-    from kinema.sweeps.grouped_form import layer_pair
+    from kinema.sweeps.grouped_form import one_layer
 
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "layers": {}}
     for size in options.sizes:
@@ -165,7 +165,7 @@ def _layers(options: argparse.Namespace) -> int:
         results["layers"][size] = {"clip_shape": shape}
         for mode in _modes(options):
             rows = compare_latency(
-                layer_pair(channels), shape, mode=mode, input_gradient=True, baseline="grouped", **_measuring(options)
+                one_layer(channels), shape, mode=mode, input_gradient=True, baseline="grouped", **_measuring(options)
             )
             print(f"{mode.replace('_', ' + ')}, {channels} channels, features {' x '.join(map(str, shape))}")
             print(latency_table(rows), end="\n\n")

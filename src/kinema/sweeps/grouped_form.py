@@ -43,10 +43,12 @@ def in_grouped_form(network: nn.Module) -> nn.Module:
     return network
 
 
-def layer_pair(channels: int) -> dict[str, nn.Module]:
-    """One 3 x 3 layer with its router, in kinema's form and in the grouped one."""
-    layer = calibrate(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
-    return {"grouped": in_grouped_form(nn.ModuleList([layer]))[0], "kinema": layer}  # type: ignore[index]
+def one_layer(channels: int) -> dict[str, nn.Module]:
+    """One 3 x 3 layer with its router, in the grouped form and in kinema's, and its convolution alone."""
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    layer = calibrate(conv)
+    grouped = in_grouped_form(nn.ModuleList([layer]))[0]  # type: ignore[index]
+    return {"grouped": grouped, "kinema": layer, "plain": calibrate(conv, routing="none")}
 
 
 class _GroupedLayer(TAdaLayer):

@@ -107,7 +107,7 @@ def _measure(
         model = create_model(network[0], 400, num_frames, **network[1])
         (row,) = compare_latency({name: model}, (1, 3, num_frames, size, size), warmup=1, **options)
         sender.send(GrowthRow(name, num_frames, row.median_ms, row.peak_memory_mib))
-    except (RuntimeError, MemoryError) as error:  # torch has no other for memory of the CPU
+    except (RuntimeError, MemoryError, ValueError) as error:  # torch has no other than the first for memory
         text = str(error)
         out = isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
         sender.send(GrowthRow(name, num_frames, failure="out of memory" if out else text.splitlines()[0]))
