@@ -61,5 +61,20 @@ class ClipTokens(NamedTuple):
     patches: Float[Tensor, "B h w T D"]
 
 
+class RankedMaps(NamedTuple):
+    """Feature maps of a batch of clips and what a class token makes of them, between blocks that prune tokens.
+
+    Args:
+        classes: The class token of each clip.
+        maps: Feature maps, whose places are the tokens.
+        scores: How much the class token has looked at each token so far, tokens in the order (T, H, W), W innermost;
+            None before the first block.
+    """
+
+    classes: Float[Tensor, "B 1 C"]
+    maps: Float[Tensor, "B C T H W"]
+    scores: Float[Tensor, "B N"] | None
+
+
 AttentionMaps = dict[str, Tensor]
 """Name of an attention step to its weights, (..., heads, queries, keys)."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kinema.backbones.holes import Hole
+from kinema.checkpoints import uniformer_shapes
 from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.attention import STEPS
 from kinema.operators.nonlocal_block import NonLocalBlock
@@ -156,7 +157,7 @@ def _operators_in(shapes: Mapping[str, tuple[int, ...]]) -> Operators:
             layer = name.removesuffix(".weight")
             kind = "fusion" if name.startswith("fusions.") else "convolution"
             operators[f"{kind} over {over_pixels[2]} frames"].add(layer)
-    return freeze(operators | _attention_in(shapes))
+    return freeze(operators | _attention_in(shapes) | uniformer_shapes.operators_in(shapes))
 
 
 def _attention_in(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, set[str]]:
@@ -185,6 +186,8 @@ def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
         return _convnext(shapes)
     if "patch_embed.proj.weight" in shapes:
         return _transformer(shapes)
+    if uniformer_shapes.is_one(shapes):
+        return uniformer_shapes.trunk_of(shapes)
     blocks = {tuple(map(int, found.groups())) for name in shapes if (found := re.match(r"layer(\d)\.(\d+)\.", name))}
     layers = tuple(sum(stage == number for stage, _ in blocks) for number in (1, 2, 3, 4))
     if not all(layers):

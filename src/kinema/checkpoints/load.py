@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoints import clip, convnext, mmaction2, own, positions, tadaconv, timesformer, timm, tsm
+from kinema.checkpoints import clip, convnext, mmaction2, own, positions, tadaconv, timesformer, timm, tsm, uniformer
 from kinema.checkpoints.files import read_tensors
 from kinema.checkpoints.inflate import inflate
 from kinema.checkpoints.layout import (
@@ -26,8 +26,9 @@ from kinema.checkpoints.report import LoadReport
 from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any] | nn.Module
+Inflation = Literal["mean", "centre"]
 
-_ORIGINS: tuple[ModuleType, ...] = (own, timesformer, tsm, mmaction2, timm, convnext, clip)
+_ORIGINS: tuple[ModuleType, ...] = (own, uniformer, timesformer, tsm, mmaction2, timm, convnext, clip)
 _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
 _COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
 
@@ -76,7 +77,7 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     return report
 
 
-def init_from(model: nn.Module, source: Source) -> LoadReport:
+def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean") -> LoadReport:
     """Start from the weights of an image network, of another data set, or of the same trunk with other operators.
 
     The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
@@ -85,15 +86,23 @@ def init_from(model: nn.Module, source: Source) -> LoadReport:
     (`kinema.checkpoints.inflate`), position embeddings for another number of patches or frames, and the gated steps of a
     space-time transformer from the attention of the same block.
 
-    Args and Raises as for `load_checkpoint`, except that only another trunk is an error.
+    Args:
+        model, source: As for `load_checkpoint`.
+        inflation: How the kernel of an image spreads over kt frames: "mean" has it on every frame, divided by kt; "centre"
+            has it on the middle frame and zeros on the others, as tubelets have it always.
+
+    Raises:
+        ValueError, FileNotFoundError: As for `load_checkpoint`, except that only another trunk is an error.
     """
+    if inflation not in get_args(Inflation):
+        raise ValueError(f"inflation={inflation!r} is unknown; give one of {', '.join(get_args(Inflation))}")
     tensors = _without_holder(read_tensors(source), model)
     if _is_of_tadaconv(tensors, model):
         return _load_tadaconv(model, tensors, strict=False)
     translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
-    values, report = _match(model, tensors, translation, theirs)
+    values, report = _match(model, tensors, translation, theirs, inflation)
     if not report.loaded:
         raise ValueError(f"{_describe(translation, theirs)}, but no tensor of it has a place in the model, {ours}")
     model.load_state_dict(values)
@@ -154,8 +163,8 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
             return origin.translate(names)
     raise ValueError(
         f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
-        "authors of TSM, TAdaConv and TimeSformer, mmaction2, ResNet and MobileNetV2 of timm and torchvision, ConvNeXt and "
-        "CLIP of their authors and of timm, and ViT of timm"
+        "authors of TSM, TAdaConv, TimeSformer and UniFormer, mmaction2, ResNet and MobileNetV2 of timm and torchvision, "
+        "ConvNeXt and CLIP of their authors and of timm, and ViT of timm"
     )
 
 
@@ -193,13 +202,18 @@ def _refuse_other_operators(translation: Translation, theirs: Layout, ours: Layo
 
 
 def _match(
-    model: nn.Module, tensors: Mapping[str, Tensor], translation: Translation, layout: Layout
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    translation: Translation,
+    layout: Layout,
+    inflation: Inflation = "mean",
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """A value for every tensor of the model, and the account of where it came from."""
     report = LoadReport(source=f"{translation.origin}: {layout}")
     values = dict(model.state_dict())
     left = dict(translation.names)
     widened, tubelets = _widened(model), _tubelets(model)
+    at_centre = inflation == "centre"
     for name, initial in model.state_dict().items():
         plain = plain_name(name)
         if plain in translation.zeros and plain not in left:
@@ -225,7 +239,9 @@ def _match(
             values[name] = value.reshape(initial.shape)
             report.loaded.append(name)
             report.renamed[name] = theirs
-        elif inflated := _inflated(theirs, plain, value, initial, centred=name in tubelets, widened=plain in widened):
+        elif inflated := _inflated(
+            theirs, plain, value, initial, centred=at_centre or name in tubelets, widened=plain in widened
+        ):
             values[name], report.inflated[name] = inflated
         else:
             report.initial[name] = f"shape {tuple(initial.shape)}; {theirs} has {tuple(value.shape)}"
@@ -234,6 +250,7 @@ def _match(
     report.notes += translation.notes
     if timesformer.NOT_COMMERCIAL in translation.notes and layout.num_classes == (174,):
         report.notes.append(timesformer.BGR)
+    report.notes += uniformer.notes(translation.origin, layout.num_classes)
     if any("shift" in kind for kind in layout.operators):
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
     return values, report
@@ -265,6 +282,8 @@ def _is_stem(plain: str) -> bool:
         "conv_stem.weight",
         "stem.0.weight",
         "patch_embed.proj.weight",
+        "patch_embed1.proj.weight",
+        "patch_embed1.proj.0.weight",
     )
 
 

@@ -20,6 +20,8 @@ from kinema.checkpoints.layout import (
 
 def recognises(names: Collection[str]) -> bool:
     """Whether these are names of a network of kinema."""
+    if any(name.startswith("backbone.patch_embed1.") for name in names):  # mmaction2's too, but for the classifier
+        return any(name.startswith("head.fc.") for name in names)
     return any(name.startswith(("backbone.trunk.", "backbone.slow.", "backbone.patch_embed.proj.")) for name in names)
 
 

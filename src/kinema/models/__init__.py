@@ -26,6 +26,7 @@ from kinema.models.tadaformer import tadaformer_b16, tadaformer_l14, tadaformer_
 from kinema.models.timesformer import timesformer_base, timesformer_hr, timesformer_large, timesformer_nano
 from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
 from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
+from kinema.models.uniformer import uniformer_b, uniformer_nano, uniformer_s, uniformer_xs, uniformer_xxs
 
 __all__ = ["MODELS", "create_model", "list_models", "list_options"]
 
@@ -59,6 +60,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         timesformer_base,
         timesformer_hr,
         timesformer_large,
+        uniformer_nano,
+        uniformer_xxs,
+        uniformer_xs,
+        uniformer_s,
+        uniformer_b,
         r3d_nano,
         r3d_r50,
         r2plus1d_nano,

@@ -304,3 +304,76 @@ class TimeSformerNanoOptions(TimeSformerOptions, total=False):
     num_heads: int
     mlp_ratio: float
     patch_size: int
+
+
+class UniFormerOptions(TypedDict, total=False):
+    """Of every UniFormer.
+
+    depths: Blocks in each of the four stages. Default those of the size; UniFormer-S has others for other `stage_types`,
+        those of the paper's ablation.
+    tube_size: Frames, rows and columns that a local block sees, odd. Default 5.
+    dpe: Dynamic position embeddings. Default True.
+    qkv_bias: Whether queries, keys and values have a bias. Default True.
+    qk_scale: Of the products of queries and keys; head size ** -0.5 when None. Default None.
+    layer_scale: Initial factor on each channel of a branch, which then learns; None for no such factors. Default None.
+    drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.05, 0.1, 0.1 and 0.3 for XXS, XS, S and B,
+        those of Kinetics; 0 for nano. The authors double that of S and B on Something-Something.
+    checkpointing: How many of the first blocks of each stage are computed again in the backward pass, four numbers; True
+        for all. Default False.
+    representation_size: Channels of a linear layer and tanh in front of the classifier; None for none. Default None.
+    dropout: Probability before the classifier, in [0, 1). Default 0.
+    in_channels: Channels of the clip. Default 3.
+    """
+
+    depths: Sequence[int]
+    tube_size: int
+    dpe: bool
+    qkv_bias: bool
+    qk_scale: float | None
+    layer_scale: float | None
+    drop_path: float
+    checkpointing: bool | Sequence[int]
+    representation_size: int | None
+    dropout: float
+    in_channels: int
+
+
+class PlainUniFormerOptions(UniFormerOptions, total=False):
+    """Of UniFormer-S and -B.
+
+    stage_types: Local (L) or global (G) blocks in each of the four stages. Default "LLGG".
+    split: Divide global attention into one along time and one within frames. Default False.
+    std: Embeddings between stages see three frames instead of one. Default False.
+    """
+
+    stage_types: str
+    split: bool
+    std: bool
+
+
+class LightUniFormerOptions(UniFormerOptions, total=False):
+    """Of UniFormer-XXS and -XS.
+
+    prune_ratios: Share of tokens that blocks keep, two lists: one number for each block of stage 3, the first of them 1, and
+        for each of stage 4. Default 1, then 0.5.
+    class_head: A second classifier on the class token, for training: see `kinema.models.uniformer.TwoHeadedNetwork`.
+        Default True, False for nano.
+    """
+
+    prune_ratios: Sequence[Sequence[float]] | None
+    class_head: bool
+
+
+class UniFormerNanoOptions(PlainUniFormerOptions, LightUniFormerOptions, total=False):
+    """Of the nano network, which may be of any size.
+
+    embed_dims: Channels of the four stages. Default (16, 32, 64, 64).
+    head_dim: Channels of an attention head, a divisor of those of each stage with attention. Default 16.
+    mlp_ratio: Hidden channels of the feed-forward part over those of a block. Default 4, 3 for a light one.
+    light: Build it as XXS and XS are. Default False.
+    """
+
+    embed_dims: Sequence[int]
+    head_dim: int
+    mlp_ratio: float
+    light: bool
