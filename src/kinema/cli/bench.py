@@ -119,6 +119,7 @@ def _model(options: argparse.Namespace) -> int:
     shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "clip_shape": shape}
     results |= {"compile": options.compile, "dtype": options.dtype, "channels_last": options.channels_last}
+    results["keep_memory"] = options.keep_memory
     for mode in _modes(options):
         rows = compare_latency(
             networks, shape, mode=mode, baseline=options.models[0], compile=options.compile, **_measuring(options)

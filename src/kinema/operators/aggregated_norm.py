@@ -124,7 +124,7 @@ def _banded(
     nothing, one = torch.zeros_like(own), torch.ones_like(own)
     out = F.batch_norm(x.flatten(0, 1), nothing, one, own, shift, False, 0.0, 0.0)
     frames, factor = out.view_as(x), side[:, None, None]
-    for offset in range(1, min(reach, x.shape[1] - 1) + 1):
+    for offset in range(1, reach + 1):  # beyond the clip there is nothing to add, and nothing to add it to
         frames[:, offset:].addcmul_(x[:, :-offset], factor)
         frames[:, :-offset].addcmul_(x[:, offset:], factor)
     return out

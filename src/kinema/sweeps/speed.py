@@ -63,6 +63,7 @@ def _networks(results: dict[str, Any], mode: str) -> str:
 def _form(results: dict[str, Any]) -> str:
     """What is not the default of the benchmark."""
     parts = ["compiled"] if results.get("compile") else []
+    parts += ["memory kept"] if results.get("keep_memory") else []
     parts += ["channels last"] if results.get("channels_last") else []
     parts += [results["dtype"]] if results.get("dtype", "float32") != "float32" else []
     return "".join(f", {part}" for part in parts)
