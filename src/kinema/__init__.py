@@ -11,11 +11,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kinema.checkpoints import init_from, load_checkpoint
     from kinema.evaluation.cost import profile
-    from kinema.models import create_model, list_models, list_options
+    from kinema.models import create_model, describe_options, list_models, list_options
     from kinema.models.temporalize import temporalize
 
 _HOME_OF = {
     "create_model": "kinema.models",
+    "describe_options": "kinema.models",
     "list_models": "kinema.models",
     "list_options": "kinema.models",
     "load_checkpoint": "kinema.checkpoints",
@@ -27,6 +28,7 @@ _HOME_OF = {
 __all__ = [
     "__version__",
     "create_model",
+    "describe_options",
     "init_from",
     "list_models",
     "list_options",

@@ -52,6 +52,9 @@ def test_models_lists_every_network(cli, capsys):
     assert main(["models"]) == 0
     out = capsys.readouterr().out
     assert "tsm_r50" in out and "24.33 M" in out
+    assert main(["models", "slowfast_r50"]) == 0
+    out = capsys.readouterr().out
+    assert "alpha" in out and "SlowFast 4x16" in out and "Default 32." in out and "tsm_r50" not in out
 
 
 def test_overview_and_unknown_commands(capsys):

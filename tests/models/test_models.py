@@ -192,6 +192,21 @@ def test_what_no_network_can_be_built_from_is_refused(name, options, message):
         kinema.create_model(name, **options)
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_option_is_described_with_its_default(name):
+    described = kinema.describe_options(name)
+    assert list(described) == list_options(name)
+    for option, text in described.items():
+        assert "default" in text.lower() or "when not given" in text, option
+
+
+def test_descriptions_are_of_the_network_asked_for():
+    assert kinema.describe_options("tadaformer_b16")["routing_ratio"].endswith("Default 2.")
+    assert kinema.describe_options("tada2d_r50")["routing_ratio"].endswith("Default 4.")
+    assert "local_global_ln" in kinema.describe_options("tadaconvnext_tiny")["routing"]
+    assert "last block" in kinema.describe_options("tadaconvnext_tiny")["drop_path"]
+
+
 def test_options_of_a_network_can_be_listed():
     assert "shift_fraction" in list_options("tsm_r50")
     assert "mixer" in list_options("tsn_r50")

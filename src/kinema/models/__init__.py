@@ -1,12 +1,14 @@
 """Named networks: a backbone, the operator in its holes, and a head. One plain function each, collected in `MODELS`."""
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args
 
 from torch import nn
 
+from kinema.models import options as option_kinds
 from kinema.models.resnet3d import r2plus1d_nano, r2plus1d_r50, r3d_nano, r3d_r50, slowonly_nano, slowonly_r50
 from kinema.models.slowfast import slowfast_nano, slowfast_r50
 from kinema.models.tada2d import tada2d_nano, tada2d_r50
@@ -24,11 +26,12 @@ from kinema.models.tadaconvnextv2 import (
 )
 from kinema.models.tadaformer import tadaformer_b16, tadaformer_l14, tadaformer_nano
 from kinema.models.timesformer import timesformer_base, timesformer_hr, timesformer_large, timesformer_nano
+from kinema.models.timesformer_rotary import timesformer_rotary, timesformer_rotary_nano
 from kinema.models.tsm import tsm_mobilenetv2, tsm_nano, tsm_r18, tsm_r50, tsm_r101
 from kinema.models.tsn import tsn_mobilenetv2, tsn_nano, tsn_r18, tsn_r50, tsn_r101
 from kinema.models.uniformer import uniformer_b, uniformer_nano, uniformer_s, uniformer_xs, uniformer_xxs
 
-__all__ = ["MODELS", "create_model", "list_models", "list_options"]
+__all__ = ["MODELS", "create_model", "describe_options", "list_models", "list_options"]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     build.__name__: build
@@ -60,6 +63,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
         timesformer_base,
         timesformer_hr,
         timesformer_large,
+        timesformer_rotary_nano,
+        timesformer_rotary,
         uniformer_nano,
         uniformer_xxs,
         uniformer_xs,
@@ -94,6 +99,24 @@ def list_options(name: str) -> list[str]:
     return sorted(get_args(options)[0].__annotations__)
 
 
+def describe_options(name: str) -> dict[str, str]:
+    """The options of a network and what each means, with its default, in the words of `kinema.models.options`.
+
+    Args and Raises: as for `list_options`.
+    """
+    known = list_options(name)
+    own = get_args(inspect.signature(MODELS[name]).parameters["options"].annotation)[0]
+    kinds = [kind for kind in vars(option_kinds).values() if hasattr(kind, "__required_keys__")]
+    # Whatever this network's options are made of; the most special description of an option counts.
+    parts = [kind for kind in kinds if set(kind.__annotations__) <= set(known)]
+    parts.sort(key=lambda kind: len(kind.__annotations__), reverse=True)
+    found: dict[str, str] = {}
+    for kind in (own, *parts):
+        for option, text in re.findall(r"^(\w+): ((?:.+\n?)(?:    .+\n?)*)", inspect.getdoc(kind) or "", re.MULTILINE):
+            found.setdefault(option, " ".join(text.split()))
+    return {option: found[option] for option in known}
+
+
 def create_model(
     name: str,
     num_classes: int | Sequence[int] = 400,
@@ -106,7 +129,7 @@ def create_model(
         name: One of `list_models()`.
         num_classes: Size of K, or a tuple: a clip then gives a tuple of logits.
         num_frames: Frames of a clip the network is meant for; those of its recipe when None, mostly 8.
-        options: See `list_options(name)`.
+        options: See `describe_options(name)`, or `kinema models NAME` on the command line.
 
     Raises:
         ValueError: If no network has this name, an option is unknown to it, or has a value it cannot take.

@@ -7,6 +7,7 @@ from kinema.backbones.holes import OperatorFactory, Placement
 from kinema.backbones.timesformer import Position, PositionResize
 from kinema.models.heads import Consensus
 from kinema.operators.attention import AttentionScheme, Border, Order
+from kinema.operators.rotary import RotaryLayout
 from kinema.operators.routing import RoutingName
 from kinema.operators.tadaconv import CalibrationDim
 
@@ -197,10 +198,16 @@ class SlowFastNanoOptions(SlowFastOptions, SizeOptions, total=False): ...
 
 
 class TAdaConvNeXtOptions(ClipOptions, CalibrationOptions, total=False):
-    """Of TAdaConvNeXt. Defaults that differ from those of TAda2D: the first version has routing "local_global_ln" and
-    aggregation "none", the second routing "attention", routing_ratio 2, and heads of the width of the first stage over
-    that ratio, so 1, 2, 4 and 8 of them in the four stages. Biases are calibrated too.
+    """Of TAdaConvNeXt, first and second version; biases are calibrated too.
 
+    routing: What makes the factors, see `kinema.operators.routing`. Default "local_global_ln" for the first version,
+        "attention" for the second.
+    routing_ratio: Channels of a layer over hidden channels of its router. Default 4 for the first version, 2 for the
+        second.
+    routing_head_dim: Channels of an attention head. Default the width of the first stage over the ratio, so 1, 2, 4 and 8
+        heads in the four stages.
+    aggregation: Pooling over time beside the norm: "avg", "max", "avg+max" or "none". Default "none" for the first
+        version, "avg" for the second.
     drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.4 for the first version; 0.2, 0.4 and 0.6
         for tiny, small and base of the second; 0 for nano.
     """
@@ -304,6 +311,40 @@ class TimeSformerNanoOptions(TimeSformerOptions, total=False):
     num_heads: int
     mlp_ratio: float
     patch_size: int
+
+
+class TimeSformerRotaryOptions(TypedDict, total=False):
+    """Of TimeSformer with rotary positions, which may be of any size.
+
+    embed_dim: Size of the embedding. Default 512, 64 for nano.
+    depth: Number of blocks. Default 12, 4 for nano.
+    num_heads: Attention heads of a step. Default 8, 4 for nano.
+    head_dim: Channels of a head; a multiple of 4 for rotary positions. Default 64, 16 for nano.
+    patch_size: Side of a patch in pixels. Default 16, 8 for nano.
+    image_size: Side in pixels of the frames whose positions are learnt, for rotary=False. Default 224, 64 for nano.
+    rotary: Rotate queries and keys by their position; False for positions that are learnt. Default True.
+    rotary_layout: "interleaved", or "reference" for weights trained by lucidrains/TimeSformer-pytorch, see
+        `kinema.operators.rotary`. Default "interleaved".
+    token_shift: Shift thirds of the channels in time in front of every part of a block. Default False.
+    attention_dropout: Rate of dropping a channel of what attention adds, in [0, 1). Default 0.
+    feed_forward_dropout: Rate of dropping a hidden channel of the feed-forward part, in [0, 1). Default 0.
+    dropout: Probability before the classifier, in [0, 1). Default 0.
+    in_channels: Channels of the clip. Default 3.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    head_dim: int
+    patch_size: int
+    image_size: int
+    rotary: bool
+    rotary_layout: RotaryLayout
+    token_shift: bool
+    attention_dropout: float
+    feed_forward_dropout: float
+    dropout: float
+    in_channels: int
 
 
 class UniFormerOptions(TypedDict, total=False):
