@@ -37,6 +37,9 @@ VARIANTS = [
     ("r3d_nano", {"tada": "3d"}),
     ("r2plus1d_nano", {"tada": "2d+1d"}),
     ("slowonly_nano", {"tada": "2d"}),
+    ("uniformer_nano", {"split": True, "layer_scale": 0.1, "representation_size": 24}),
+    ("uniformer_nano", {"std": True, "stage_types": "GLGL", "dpe": False}),
+    ("uniformer_nano", {"light": True, "depths": (1, 1, 3, 2)}),
     ("slowfast_nano", {"tada": "2d", "routing": "linear"}),  # the routers of its fast pathway have one ReLU each
 ]
 NEEDS = {"slowfast_r50": {"alpha": 4}}

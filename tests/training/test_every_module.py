@@ -18,6 +18,7 @@ MODULES = {
     "SlowFast": {"backbone": "nano", "tada": "2d"},
     "TAdaConvNeXt": {"size": "nano"},
     "TAdaFormer": {"size": "nano", "double": "true", "enhanced": "true"},
+    "UniFormer": {"size": "nano", "light": "true", "class_head": "true", "checkpointing": "[1,0,1,0]"},
 }
 
 

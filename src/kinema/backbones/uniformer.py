@@ -251,13 +251,15 @@ def _first_and_second_time(block: nn.Module) -> tuple[AbstractContextManager[Any
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch norms go on normalising by the batch, and leave their running statistics alone."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.training]
-    tracked = [norm.track_running_stats for norm in norms]
+    """Batch norms go on normalising by the batch, and leave their running statistics as they are."""
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        # The share of the new batch in the running statistics; without them at all, less would be saved for the gradient.
+        norm.momentum = 0.0
+        norm.num_batches_tracked = norm.num_batches_tracked.clone() if norm.num_batches_tracked is not None else None
     try:
         yield
     finally:
-        for norm, tracks in zip(norms, tracked, strict=True):
-            norm.track_running_stats = tracks
+        for norm, (momentum, counted) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counted

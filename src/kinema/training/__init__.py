@@ -10,6 +10,7 @@ from kinema.training.tadaconvnext import TAdaConvNeXt
 from kinema.training.tadaformer import TAdaFormer
 from kinema.training.tsm import TSM
 from kinema.training.tsn import TSN
+from kinema.training.uniformer import UniFormer
 
 __all__ = [
     "R3D",
@@ -24,5 +25,6 @@ __all__ = [
     "TAda2D",
     "TAdaConvNeXt",
     "TAdaFormer",
+    "UniFormer",
     "VideoClassifier",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -111,8 +111,7 @@ class VideoClassifier(LightningModule):
         self.train()
 
     def training_step(self, batch: ClipBatch, batch_index: int) -> Tensor:
-        logits = self(self.normalise(batch["clip"]))
-        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        logits, loss = self.logits_and_loss(self.normalise(batch["clip"]), batch["label"])
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}; the batch holds "
@@ -124,6 +123,15 @@ class VideoClassifier(LightningModule):
         self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         return loss
+
+    def logits_and_loss(self, clip: Float[Tensor, "B C T H W"], label: Int[Tensor, " B"]) -> tuple[Tensor, Tensor]:
+        """Logits of normalised clips and what training minimises; a network with a loss of its own overrides this."""
+        logits = self(clip)
+        return logits, self.cross_entropy(logits, label)
+
+    def cross_entropy(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> Tensor:
+        """Of smoothed labels."""
+        return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
 
     def on_validation_epoch_start(self) -> None:
         self._collect(self.trainer.val_dataloaders)
