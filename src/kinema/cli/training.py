@@ -24,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from kinema.cli.overview import short_help
 from kinema.data.datamodule import VideoDataModule
 from kinema.training import VideoClassifier
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
@@ -208,6 +209,10 @@ class TrainingCLI(LightningCLI):
 def run(arguments: Sequence[str]) -> int:
     """Run fit, validate or test; the last line printed is the run folder."""
     _quieten()
+    if {"-h", "--help"} & set(arguments):
+        print(short_help(arguments[0]))
+        return 0
+    arguments = ["--help" if argument == "--help-all" else argument for argument in arguments]
     keep_freed_memory()
     cli: TrainingCLI | None = None
     status = 0
@@ -302,9 +307,7 @@ def _told_shortly(text: str) -> str:
     if found := re.search(r"Expected a dot import path string: (\S+)", text):
         return f"there is no LightningModule or data module {found[1]!r}; {_nearest(found[1])}"
     if found := re.search(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)", text):
-        return (
-            f"option '{found[1]}' is not accepted{_of_class(text)}; see --model.help CLASS, --data.help CLASS or --help"
-        )
+        return f"option '{found[1]}' is not accepted{_of_class(text)}; see --model.help CLASS, --data.help CLASS or --help-all"
     if deepest.startswith("Expected") and (keys := re.findall(r'Parser key "([\w.]+)"', text)):
         return f"{keys[-1]}: {deepest[0].lower()}{deepest[1:].replace('typing.Literal', 'one of ')}"
     return deepest
