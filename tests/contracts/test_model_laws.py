@@ -34,6 +34,8 @@ VARIANTS = [
     ("tadaconvnext_nano", {"calibration": "cin", "routing": "local", "aggregation": "avg"}),
     ("tadaconvnextv2_nano", {"calibrated_fraction": 0.5, "aggregation": "max"}),
     ("tadaformer_nano", {"enhanced": True}),
+    ("timesformer_rotary_nano", {"token_shift": True, "rotary_layout": "reference"}),
+    ("timesformer_rotary_nano", {"rotary": False}),
     ("r3d_nano", {"tada": "3d"}),
     ("r2plus1d_nano", {"tada": "2d+1d"}),
     ("slowonly_nano", {"tada": "2d"}),

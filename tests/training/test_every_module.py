@@ -17,6 +17,8 @@ MODULES = {
     "SlowOnly": {"backbone": "nano", "tada": "2d"},
     "SlowFast": {"backbone": "nano", "tada": "2d"},
     "TAdaConvNeXt": {"size": "nano"},
+    "TimeSformer": {"size": "nano", "attention_scheme": "axial", "checkpointing": "true"},
+    "TimeSformerRotary": {"size": "nano", "token_shift": "true", "attention_dropout": "0.1"},
     "TAdaFormer": {"size": "nano", "double": "true", "enhanced": "true"},
     "UniFormer": {"size": "nano", "light": "true", "class_head": "true", "checkpointing": "[1,0,1,0]"},
 }

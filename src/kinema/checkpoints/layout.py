@@ -17,10 +17,12 @@ from kinema.checkpoints import uniformer_shapes
 from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.attention import STEPS
 from kinema.operators.nonlocal_block import NonLocalBlock
+from kinema.operators.rotary import RotaryInTime
 from kinema.operators.shift import TemporalShift
 from kinema.operators.tada_block import TAdaBlock
 from kinema.operators.tada_layer import TAdaLayer
 from kinema.operators.temporal_pool import TemporalMaxPool
+from kinema.operators.token_shift import TokenShift
 from kinema.operators.tubelet import TubeletConv
 
 RESIDUAL_SHIFT = "residual shift"
@@ -34,6 +36,9 @@ AGGREGATION = "temporal aggregation"
 TADA_BLOCK = "TAda block"
 TUBELETS = "tubelet embedding"
 FAST_PATHWAY = "fast pathway"
+TOKEN_SHIFT = "token shift"
+ROTARY = "rotation in time"
+ROTARY_REFERENCE = "rotation in time with rotary_layout='reference'"
 
 Operators = Mapping[str, frozenset[str]]
 """Kind of operator to the blocks or stages that hold one."""
@@ -143,6 +148,10 @@ def operators_of(model: nn.Module) -> Operators:
         elif isinstance(module, TAdaLayer) and not name.endswith(".operator"):  # among clips, in need of no hole
             block, _, layer = plain_name(f"{name}.weight").removesuffix(".weight").rpartition(".")
             operators[CALIBRATED_OVER_TIME if layer.endswith("_t") else CALIBRATED].add(block)
+        elif isinstance(module, TokenShift):
+            operators[TOKEN_SHIFT].add(plain_name(name).rpartition(".")[0])
+        elif isinstance(module, RotaryInTime):
+            operators[ROTARY if module.layout == "interleaved" else ROTARY_REFERENCE].add(plain_name(name))
     return freeze(operators)
 
 
@@ -157,6 +166,8 @@ def _operators_in(shapes: Mapping[str, tuple[int, ...]]) -> Operators:
             layer = name.removesuffix(".weight")
             kind = "fusion" if name.startswith("fusions.") else "convolution"
             operators[f"{kind} over {over_pixels[2]} frames"].add(layer)
+        if name == "pos_emb.weight":
+            operators[f"embedding of {shape[0]} positions"].add("pos_emb")
     return freeze(operators | _attention_in(shapes) | uniformer_shapes.operators_in(shapes))
 
 
@@ -213,6 +224,8 @@ def _transformer(shapes: Mapping[str, tuple[int, ...]]) -> str:
     depth = len({found[1] for name in shapes if (found := re.match(r"blocks\.(\d+)\.", name))})
     width, patch = shapes["patch_embed.proj.weight"][0], shapes["patch_embed.proj.weight"][-1]
     kind = "CLIP's transformer" if "norm_pre.weight" in shapes else "transformer"
+    if "blocks.0.time.attn.qkv.weight" in shapes:
+        kind = "ungated TimeSformer"
     if (depth, width) in _TRANSFORMERS:
         return f"{kind} {_TRANSFORMERS[depth, width]}/{patch}"
     return f"{kind} of {depth} blocks, {width} channels wide, patches of {patch}"

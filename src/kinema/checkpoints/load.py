@@ -9,12 +9,25 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from kinema.checkpoints import clip, convnext, mmaction2, own, positions, tadaconv, timesformer, timm, tsm, uniformer
+from kinema.checkpoints import (
+    clip,
+    convnext,
+    mmaction2,
+    own,
+    positions,
+    tadaconv,
+    timesformer,
+    timesformer_rotary,
+    timm,
+    tsm,
+    uniformer,
+)
 from kinema.checkpoints.files import read_tensors
 from kinema.checkpoints.inflate import inflate
 from kinema.checkpoints.layout import (
     CAUSAL,
     FAST_PATHWAY,
+    TOKEN_SHIFT,
     Layout,
     Translation,
     layout_of,
@@ -28,7 +41,17 @@ from kinema.operators.tubelet import TubeletConv
 Source = str | Path | Mapping[str, Any] | nn.Module
 Inflation = Literal["mean", "centre"]
 
-_ORIGINS: tuple[ModuleType, ...] = (own, uniformer, timesformer, tsm, mmaction2, timm, convnext, clip)
+_ORIGINS: tuple[ModuleType, ...] = (
+    own,
+    uniformer,
+    timesformer,
+    timesformer_rotary,
+    tsm,
+    mmaction2,
+    timm,
+    convnext,
+    clip,
+)
 _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParallel, torch.compile, LightningModules
 _COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
 
@@ -51,7 +74,7 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
         ValueError: If the file is damaged or would run code, or holds another architecture, other operators or another
             number of classes than the model.
     """
-    tensors = _without_holder(read_tensors(source), model)
+    tensors = _read(source, model)
     if _is_of_tadaconv(tensors, model):
         return _load_tadaconv(model, tensors, strict=True)
     translation = _translate(tensors, model)
@@ -96,7 +119,7 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     """
     if inflation not in get_args(Inflation):
         raise ValueError(f"inflation={inflation!r} is unknown; give one of {', '.join(get_args(Inflation))}")
-    tensors = _without_holder(read_tensors(source), model)
+    tensors = _read(source, model)
     if _is_of_tadaconv(tensors, model):
         return _load_tadaconv(model, tensors, strict=False)
     translation = _translate(tensors, model)
@@ -144,6 +167,12 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
     return report
 
 
+def _read(source: Source, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a network, kernels in the shape of kernels."""
+    tensors = _without_holder(read_tensors(source), model)
+    return timesformer_rotary.with_kernel(tensors, getattr(getattr(model, "backbone", None), "in_channels", 3))
+
+
 def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Names without what holds the network: a DataParallel, a compiled module, a LightningModule with its own buffers."""
     while True:
@@ -163,8 +192,8 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
             return origin.translate(names)
     raise ValueError(
         f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
-        "authors of TSM, TAdaConv, TimeSformer and UniFormer, mmaction2, ResNet and MobileNetV2 of timm and torchvision, "
-        "ConvNeXt and CLIP of their authors and of timm, and ViT of timm"
+        "authors of TSM, TAdaConv, TimeSformer and UniFormer, lucidrains/TimeSformer-pytorch, mmaction2, ResNet and "
+        "MobileNetV2 of timm and torchvision, ConvNeXt and CLIP of their authors and of timm, and ViT of timm"
     )
 
 
@@ -251,7 +280,7 @@ def _match(
     if timesformer.NOT_COMMERCIAL in translation.notes and layout.num_classes == (174,):
         report.notes.append(timesformer.BGR)
     report.notes += uniformer.notes(translation.origin, layout.num_classes)
-    if any("shift" in kind for kind in layout.operators):
+    if any("shift" in kind for kind in layout.operators if kind != TOKEN_SHIFT):  # thirds, always
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
     return values, report
 

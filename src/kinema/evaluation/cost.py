@@ -78,7 +78,7 @@ def profile(model: nn.Module, clip_shape: Sequence[int] = (1, 3, 8, 224, 224)) -
     shape = tuple(clip_shape)
     if len(shape) != 5 or any(size < 1 for size in shape):
         raise ValueError(f"clip_shape={shape} is no (B, C, T, H, W) of positive sizes")
-    skeleton = copy.deepcopy(model).to("meta").eval()
+    skeleton = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
     outputs: dict[str, tuple[int, ...]] = {}
     for name, module in skeleton.named_modules():
         module.register_forward_hook(lambda module, inputs, output, name=name: outputs.update({name: _shape(output)}))

@@ -38,11 +38,11 @@ def linear_on_tokens(
 
 
 def _pays(x: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # first: a size that is looked at becomes a condition
+        return False
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() >= _FEWEST_TOKENS * x.shape[-1]
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
     )

@@ -8,6 +8,8 @@ from kinema.training.slowfast import SlowFast
 from kinema.training.tada2d import TAda2D
 from kinema.training.tadaconvnext import TAdaConvNeXt
 from kinema.training.tadaformer import TAdaFormer
+from kinema.training.timesformer import TimeSformer
+from kinema.training.timesformer_rotary import TimeSformerRotary
 from kinema.training.tsm import TSM
 from kinema.training.tsn import TSN
 from kinema.training.uniformer import UniFormer
@@ -25,6 +27,8 @@ __all__ = [
     "TAda2D",
     "TAdaConvNeXt",
     "TAdaFormer",
+    "TimeSformer",
+    "TimeSformerRotary",
     "UniFormer",
     "VideoClassifier",
 ]
