@@ -17,7 +17,7 @@ from kinema.operators.rotary_block import RotaryBlock
 def timesformer_rotary_nano(
     num_classes: NumClasses = 400, num_frames: int = 8, **options: Unpack[TimeSformerRotaryOptions]
 ) -> SpaceTimeNetwork:
-    """The same for frames of about 64 pixels."""
+    """TimeSformer with rotary positions for frames of about 64 pixels."""
     size = {"embed_dim": 64, "depth": 4, "num_heads": 4, "head_dim": 16, "patch_size": 8, "image_size": 64}
     merged: dict[str, Any] = {**size, **options}
     return _timesformer_rotary(num_classes, num_frames, **merged)
