@@ -173,8 +173,10 @@ def test_image_weights_of_layer_scale_are_left_over_and_listed():
 
 
 def test_kinema_s_own_weights_are_not_mistaken_for_mmaction2_s():
-    report = kinema.init_from(network(1), network(2, num_classes=7).state_dict())
-    assert report.source.startswith("kinema: ") and sorted(report.initial) == ["head.fc.bias", "head.fc.weight"]
+    target = network(1, split=True)  # which has names that the weights lack
+    report = kinema.init_from(target, network(2).state_dict())
+    assert report.source.startswith("kinema: ")
+    assert report.initial and all(".t_attn." in name or ".t_norm." in name for name in report.initial)
     report = kinema.init_from(network(1), mmaction2(network(2, num_classes=7)))
     assert report.source.startswith("mmaction2: ")
 

@@ -159,6 +159,8 @@ def test_scores_are_exact_where_features_are_not():
     given = ranked()
     out = block(RankedMaps(given.classes.bfloat16(), given.maps.bfloat16(), given.scores.float()))
     assert out.maps.dtype == torch.bfloat16 and out.scores.dtype == torch.float32
+    first = block_of(1).bfloat16()(RankedMaps(given.classes.bfloat16(), given.maps.bfloat16(), None))
+    assert first.maps.dtype == torch.bfloat16 and first.scores.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
