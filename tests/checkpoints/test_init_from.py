@@ -141,3 +141,45 @@ def test_real_image_weights(file, name, loaded):
     report = kinema.init_from(kinema.create_model(name, num_classes=10), SHARED / file)
     assert len(report.loaded) == loaded
     assert sorted(report.initial) == ["head.fc.bias", "head.fc.weight"]
+
+
+def state_of(name, **options):
+    return kinema.create_model(name, 7, **options).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (("tsn_nano", {}), ("tada2d_nano", {})),
+        (("tada2d_nano", {}), ("tsm_nano", {})),
+        (("tada2d_nano", {}), ("tada2d_nano", {"calibrated_stages": (3, 4)})),
+    ],
+)
+def test_the_same_trunk_with_other_operators(source, target):
+    """Basic blocks open with a convolution over pixels, which is a calibrated one in TAda2D, of other axes."""
+    tensors = state_of(source[0], **source[1])
+    model = kinema.create_model(target[0], 5, **target[1])
+    report = kinema.init_from(model, tensors)
+    trunk = {name: value for name, value in model.state_dict().items() if name.endswith("conv1.0.weight")}
+    assert trunk and all(torch.equal(value, tensors[name]) for name, value in trunk.items())
+    kernels = [name for name in report.loaded if ".layer" in name and name.endswith("weight") and "conv" in name]
+    assert len([name for name in kernels if "router" not in name]) >= 10
+
+
+@pytest.mark.parametrize("load", [kinema.init_from, kinema.load_checkpoint])
+def test_a_calibrated_trunk_of_another_width_is_refused(load):
+    with pytest.raises(ValueError, match=r"8 channels wide .*16 channels wide"):
+        load(kinema.create_model("tada2d_nano", 7), state_of("tada2d_nano", width=8))
+
+
+def test_every_calibrated_convolution_counts():
+    with pytest.raises(ValueError, match=r"10 calibrated convolutions.*tsn|with 10 calibrated convolutions"):
+        kinema.load_checkpoint(kinema.create_model("tsn_nano", 7), state_of("tada2d_nano"))
+
+
+def test_a_printed_report_is_short_and_its_fields_are_not():
+    model = kinema.create_model("tada2d_r50", 5)
+    report = kinema.init_from(model, image_network("tsn_r50"))
+    text = str(report)
+    assert len(text.splitlines()) < 20 and len(report.initial) > 100
+    assert "head.fc.weight (shape (5, 2048)" in text and "tensors, such as backbone.trunk.layer1.0.conv2" in text

@@ -61,7 +61,7 @@ def test_a_run_knows_its_own_network(cli, tmp_path):
     [
         (["--to", "kinema", *OPTIONS], "end the name in .safetensors"),
         (["--to", "official", "--model", "tsm_nano", "--num-classes", "5"], "holds"),
-        (["--to", "official"], "name the network with --model"),
+        (["--to", "official"], "name it with --model"),
     ],
 )
 def test_what_is_refused(arguments, message, network, tmp_path, capsys):

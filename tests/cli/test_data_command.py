@@ -3,7 +3,10 @@
 import csv
 import json
 
+import pytest
+
 from kinema.cli import main
+from kinema.cli.profile import network_options, split_options
 
 
 def test_motion_is_made_checked_and_found_damaged(tmp_path, capsys):
@@ -52,6 +55,10 @@ def test_profile_prints_the_table_and_json(capsys):
 def test_profile_refuses_what_there_is_not(capsys):
     assert main(["profile", "tsm_r5"]) == 1
     assert "tsm_r50" in capsys.readouterr().err
+    assert main(["profile", "tada2d_nano", "--size", "64", "--option", "calibrated_stages=3,x"]) == 1
+    assert "calibrated_stages=[3, 'x'] is no list of whole numbers" in capsys.readouterr().err
+    assert main(["profile", "tada2d_nano", "--option", "calibrated_stages=[3"]) == 1
+    assert "give one value, or several as 1,2,3" in capsys.readouterr().err
     assert main(["profile", "tsm_r50", "--option", "shift_fraction"]) == 1
     assert "NAME=VALUE" in capsys.readouterr().err
 
@@ -59,3 +66,14 @@ def test_profile_refuses_what_there_is_not(capsys):
 def test_a_folder_that_is_not_there(cli):
     cli("data", "check", "nowhere", config=None, status=1)
     assert "there is no file or folder nowhere" in cli.output.err
+
+
+@pytest.mark.parametrize("text", ["3,4", "(3, 4)", "[3,4]"])
+def test_options_with_several_values(text, capsys):
+    assert network_options([f"calibrated_stages={text}"]) == {"calibrated_stages": [3, 4]}
+    assert split_options(f"routing=none,calibrated_stages={text},aggregation=max") == [
+        "routing=none",
+        f"calibrated_stages={text}",
+        "aggregation=max",
+    ]
+    assert main(["profile", "tada2d_nano", "--size", "64", "--option", f"calibrated_stages={text}"]) == 0

@@ -55,6 +55,8 @@ def test_models_lists_every_network(cli, capsys):
     assert "tsm_r50" in out and "24.33 M" in out
     assert main(["models", "slowfast_r50"]) == 0
     out = capsys.readouterr().out
+    assert main(["models", "tsm_r5"]) == 0 and main(["models", "nonsense"]) == 1
+    assert "no network is named 'nonsense'" in capsys.readouterr().err
     assert "alpha" in out and "SlowFast 4x16" in out and "Default 32." in out and "tsm_r50" not in out
 
 

@@ -113,8 +113,16 @@ def test_weights_of_another_network_are_refused_in_one_sentence(cli):
 
 def test_a_finished_run_says_that_it_has_finished(cli):
     run = cli("fit", "--trainer.max_epochs", 1)
-    cli("fit", "--trainer.max_epochs", 1, "--ckpt_path", run)
+    cli("fit", "--trainer.max_epochs", 1, "--ckpt_path", run, status=1)
     assert "has done 1 of 1 epochs" in cli.output.err
+    assert len(list(run.parent.iterdir())) == 1  # and leaves no folder
+
+
+def test_a_folder_of_runs_stands_for_its_newest(cli):
+    run = cli("fit", *FIT, "--model.shift_fraction", 0.5, "--trainer.limit_val_batches", 1)
+    again = cli("validate", "--ckpt_path", run.parent, "--run.wandb", "off", config=None)
+    assert yaml.safe_load((again / "config.yaml").read_text())["model"]["init_args"]["shift_fraction"] == 0.5
+    assert "limit_val_batches=1 left videos out" in cli.output.err
 
 
 def test_an_evaluation_cut_short_on_purpose_is_no_error(cli):
@@ -162,7 +170,7 @@ def test_init_from_another_run_loads_its_weights_but_starts_anew(cli):
 def test_going_on_and_starting_from_weights_exclude_each_other(cli):
     run = cli("fit", *FIT)
     checkpoint = run / "checkpoints" / "last.ckpt"
-    cli("fit", *FIT, "--ckpt_path", checkpoint, "--init_from", checkpoint, status=1)
+    cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--init_from", checkpoint, status=1)
     assert "give one of them" in cli.output.err
 
 

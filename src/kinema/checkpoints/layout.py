@@ -141,13 +141,16 @@ def operators_of(model: nn.Module) -> Operators:
     operators: defaultdict[str, set[str]] = defaultdict(set)
     for name, module in model.named_modules():
         if isinstance(module, Hole):
+            if isinstance(module.operator, TAdaLayer | TemporalAggregation):  # a block may hold several
+                operators[_kind(module.operator, False)].add(plain_name(name))
+                continue
             *place, _ = plain_name(name).split(".")
             residual = place[-1].startswith(("conv", "bn"))
             block = ".".join(place[:-1] if residual else place)
             operators[_kind(module.operator, residual)].add(block)
         elif isinstance(module, TAdaLayer) and not name.endswith(".operator"):  # among clips, in need of no hole
-            block, _, layer = plain_name(f"{name}.weight").removesuffix(".weight").rpartition(".")
-            operators[CALIBRATED_OVER_TIME if layer.endswith("_t") else CALIBRATED].add(block)
+            layer = plain_name(f"{name}.weight").removesuffix(".weight")
+            operators[CALIBRATED_OVER_TIME if layer.endswith("_t") else CALIBRATED].add(layer)
         elif isinstance(module, TokenShift):
             operators[TOKEN_SHIFT].add(plain_name(name).rpartition(".")[0])
         elif isinstance(module, RotaryInTime):
@@ -202,9 +205,12 @@ def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     blocks = {tuple(map(int, found.groups())) for name in shapes if (found := re.match(r"layer(\d)\.(\d+)\.", name))}
     layers = tuple(sum(stage == number for stage, _ in blocks) for number in (1, 2, 3, 4))
     if not all(layers):
+        if any(name.startswith("model.") for name in shapes):
+            return "network of kinema.temporalize (load image weights first, then temporalize)"
         return "unknown network"
     bottleneck = "layer1.0.conv3.weight" in shapes
-    width = shapes.get("layer1.0.conv1.weight", (0,))[0]
+    first = shapes.get("layer1.0.conv1.weight", (0,))
+    width = first[2] if len(first) > 5 else first[0]  # a calibrated one has axes of clip and frame before it
     if width == 64 and (layers, bottleneck) in _RESNETS:
         return _RESNETS[layers, bottleneck]
     return f"ResNet of {layers} {'bottleneck' if bottleneck else 'basic'} blocks, {width} channels wide"

@@ -59,6 +59,8 @@ _COUNTER = "num_batches_tracked"  # absent from old files, and without effect wh
 def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
 
+    What has no tensors cannot be compared: how many channels are shifted and which way, which pooling stands beside a norm.
+
     Layouts of kinema, of the authors of TSM and of TAdaConv, of mmaction2 and of timm and torchvision are told apart by
     their names and shapes, never by a file name.
 

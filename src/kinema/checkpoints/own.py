@@ -38,7 +38,7 @@ def translate(names: Collection[str]) -> Translation:
             operators[TEMPORAL_POOL].add(found[1])
             short = f"{found[1]}.{found[2]}"
         if kind := _calibration(name):
-            operators[kind].add(plain_name(name).rsplit(".", 2)[0])
+            operators[kind].add(plain_name(name).rpartition(".")[0])
         elif found := re.match(r"(.+)\.conv(?!_c)\w*\.conv\.weight$", short):
             operators[RESIDUAL_SHIFT].add(found[1].removesuffix(".block"))
         if found := re.match(r"(.+)\.after\.operator\.", short):

@@ -37,11 +37,13 @@ def write_official(model: nn.Module, path: str | Path) -> str:
         ValueError: If the architecture has no official layout, or no tensor of it would be found there.
     """
     tensors = tadaconv.to_theirs(model)
-    nameless = [name for name in tensors if _OURS.search(name)]
+    nameless = [ours for ours, theirs in zip(model.state_dict(), tensors, strict=True) if _OURS.search(theirs)]
     if nameless or not tadaconv.recognises(set(tensors)):
+        lacking = f"there is nothing like {nameless[0]} there" if nameless else "it is of another family"
         raise ValueError(
-            f"this network has no counterpart in {tadaconv.ORIGIN}: there is no name for {(nameless or list(tensors))[0]}; "
-            "write kinema's layout"
+            f"this network has no counterpart in {tadaconv.ORIGIN}: {lacking}. Networks of full size of the TAdaConv family "
+            "have one (tada2d_r50, slowonly_r50, slowfast_r50, r3d_r50, r2plus1d_r50, tadaconvnext*, tadaformer*); write "
+            "kinema's layout"
         )
     torch.save({"model_state": tensors, "epoch": 0}, Path(path))
     return tadaconv.describe({name: tuple(tensor.shape) for name, tensor in tensors.items()})

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kinema.cli.profile import network_options
+from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
 
@@ -34,7 +34,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="NAME[:OPTION=VALUE,...]",
-        help="such as tsn_r50 tsm_r50 tsm_r50:shift_fraction=0.5",
+        help="such as tsn_r50 tsm_r50 tsm_r50:shift_fraction=0.5 tada2d_r50:routing=none,aggregation=none (its plain form)",
     )
     parser.add_argument(
         "--grouped",
@@ -134,7 +134,7 @@ def _model(options: argparse.Namespace) -> int:
 
 def _network(text: str) -> tuple[str, dict[str, Any]]:
     model, _, pairs = text.partition(":")
-    return model, network_options([pair for pair in pairs.split(",") if pair])
+    return model, network_options(split_options(pairs))
 
 
 def _growth(options: argparse.Namespace) -> int:

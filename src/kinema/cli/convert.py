@@ -24,6 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.checkpoints.write import write_official, write_weights
 
     try:
+        _check_target(options)
         network = _network(options)
         if options.to == "kinema":
             write_weights(network, options.target)
@@ -35,6 +36,15 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     print(f"{options.target}: {what}")
     return 0
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Refuse a target before anything is loaded for it."""
+    endings = (".safetensors",) if options.to == "kinema" else (".pyth", ".pth", ".pt")
+    if options.target.suffix not in endings:
+        raise ValueError(f"{options.target.name}: end the name in {' or '.join(endings)} for --to {options.to}")
+    if options.target.resolve() == options.source.resolve():
+        raise ValueError(f"{options.target} is the source itself; give another file, so that nothing is lost")
 
 
 def _network(options: argparse.Namespace) -> nn.Module:
@@ -52,4 +62,7 @@ def _network(options: argparse.Namespace) -> nn.Module:
     try:
         return load_classifier(source).network
     except ValueError as error:
-        raise ValueError(f"{error}; or name the network with --model, and its --num-classes") from error
+        raise ValueError(
+            f"{options.source} does not say which network its weights are of ({error}); name it with --model, its "
+            "--num-classes and, where they differ from the defaults, its options with --option"
+        ) from error

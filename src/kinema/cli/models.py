@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,9 +16,22 @@ def run(arguments: Sequence[str]) -> int:
 
     from kinema.models import MODELS
 
+    if not any(options.pattern in name for name in MODELS):
+        print(f"kinema: {_unknown(options.pattern)}", file=sys.stderr)
+        return 1
     console = Console(highlight=False)
     console.print(_one(options.pattern) if options.pattern in MODELS else _all(options.pattern))
     return 0
+
+
+def _unknown(pattern: str) -> str:
+    from kinema.models import list_options
+
+    try:
+        list_options(pattern)
+    except ValueError as error:
+        return str(error)
+    raise AssertionError(pattern)
 
 
 def _all(pattern: str) -> Table:
@@ -27,7 +41,9 @@ def _all(pattern: str) -> Table:
 
     table = Table(box=None, caption="kinema models NAME tells the options of one", caption_justify="left")
     for column in ("model", "parameters (400 classes)", "what it is"):
-        table.add_column(column, justify="right" if column.startswith("parameters") else "left")
+        table.add_column(
+            column, justify="right" if column.startswith("parameters") else "left", no_wrap=column == "model"
+        )
     for name in list_models():
         if pattern in name:
             with torch.device("meta"):

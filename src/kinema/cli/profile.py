@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,7 +17,13 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the network, such as depths=1,1,2,1",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments[1:])
 
@@ -45,15 +52,28 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def network_options(pairs: Sequence[str]) -> dict[str, object]:
-    """Read NAME=VALUE, the values as YAML.
+    """Read NAME=VALUE, the values as YAML; several values stand in brackets or between commas.
 
     Raises:
-        ValueError: If a pair has no equals sign.
+        ValueError: If a pair has no equals sign, or a value no end.
     """
     read: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"an option reads NAME=VALUE, such as shift_fraction=0.5; got '{pair}'")
-        read[name] = yaml.safe_load(value)
+            raise ValueError(f"an option reads NAME=VALUE, such as shift_fraction=0.5 or depths=1,1,2,1; got '{pair}'")
+        value = value.strip()
+        if "," in value and not value.startswith("["):
+            value = f"[{value.strip('()')}]"
+        try:
+            read[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"the value of {name}={value} cannot be read; give one value, or several as 1,2,3"
+            ) from error
     return read
+
+
+def split_options(text: str) -> list[str]:
+    """ "a=1,b=2,3,c=x" as its pairs a=1, b=2,3 and c=x: a comma between pairs has a name and an equals sign behind it."""
+    return [pair for pair in re.split(r",(?=\s*\w+=)", text) if pair]

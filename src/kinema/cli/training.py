@@ -148,9 +148,9 @@ class TrainingCLI(LightningCLI):
             .get("processed", 0)
         )
         if self.config["subcommand"] == "fit" and wanted and wanted > 0 and ended >= wanted:
-            print(
-                f"note: the checkpoint has done {done} of {wanted} epochs; to go on, give a larger --trainer.max_epochs",
-                file=sys.stderr,
+            raise ValueError(
+                f"the checkpoint has done {done} of {wanted} epochs; to go on, give a larger --trainer.max_epochs (a schedule "
+                "that ends at zero is stretched with it)"
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -263,11 +263,24 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
     if status == 0 and folder.metrics.is_file():
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         undecodable = f", {metrics['undecodable']} undecodable" if metrics["undecodable"] else ""
+        stage = "test" if cli.subcommand == "test" else "val"
+        if not _is_whole(cli.trainer, stage):
+            print(
+                f"note: limit_{stage}_batches={getattr(cli.trainer, f'limit_{stage}_batches')} left videos out; "
+                f"--trainer.limit_{stage}_batches 1.0 takes all",
+                file=sys.stderr,
+            )
         print(
             f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%} on {metrics['videos']} videos{undecodable} "
             f"in {metrics['seconds']:.0f} s"
         )
     print(folder.path)
+
+
+def _is_whole(trainer: Trainer, stage: str) -> bool:
+    """Whether all videos of a stage are evaluated; Lightning takes 1.0 for all of them, and 1 for one batch."""
+    limit = getattr(trainer, f"limit_{stage}_batches")
+    return isinstance(limit, float) and limit == 1.0
 
 
 def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
@@ -279,9 +292,12 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
         name, _, value = argument.partition("=")
         if name == "--ckpt_path":
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
-            config = Path(value) / "config.yaml"
-            if config.is_file():
-                return [*arguments[:1], "--config", str(config), *arguments[1:]]
+            run = Path(value)
+            if run.is_dir() and not (run / "config.yaml").is_file() and any(run.glob("*/config.yaml")):
+                run = checkpoint_of(run).parents[1]  # a folder of runs: the newest that has a checkpoint
+                arguments[place : place + (1 if "=" in argument else 2)] = ["--ckpt_path", str(run)]
+            if (run / "config.yaml").is_file():
+                return [*arguments[:1], "--config", str(run / "config.yaml"), *arguments[1:]]
     return arguments
 
 

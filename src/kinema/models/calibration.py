@@ -41,9 +41,16 @@ def calibration_filling(
     Raises:
         ValueError: If a stage is unknown, or an option has a value it cannot take.
     """
-    unknown = [stage for stage in calibrated_stages if not 1 <= stage <= len(stage_names)]
-    if unknown:
-        raise ValueError(f"calibrated_stages={tuple(calibrated_stages)}: stages are 1 to {len(stage_names)}")
+    stages = _whole_numbers("calibrated_stages", calibrated_stages)
+    if not stages or len(set(stages)) < len(stages) or not all(1 <= stage <= len(stage_names) for stage in stages):
+        raise ValueError(
+            f"calibrated_stages={stages}: give each of the stages to calibrate once, from 1 to {len(stage_names)}; for none, "
+            "give routing='none' and aggregation='none'"
+        )
+    if len(_whole_numbers("routing_kernels", routing_kernels)) != 2:
+        raise ValueError(f"routing_kernels={tuple(routing_kernels)}: give two odd numbers of frames, such as (3, 3)")
+    if not isinstance(routing_ratio, int) or routing_ratio < 1:
+        raise ValueError(f"routing_ratio={routing_ratio} divides channels; give a whole number of at least 1")
     if aggregation_norm not in ("own", "shared"):
         raise ValueError(f"aggregation_norm={aggregation_norm!r} is unknown; give 'own' or 'shared'")
     options: dict[str, Any] = {"ratio": routing_ratio, "kernels": tuple(routing_kernels)}
@@ -70,8 +77,14 @@ def calibration_filling(
     return {
         "convolution": convolution,
         "norm": norm,
-        "convolution_stages": [stage_names[stage - 1] for stage in calibrated_stages],
+        "convolution_stages": [stage_names[stage - 1] for stage in stages],
     }
+
+
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    if not isinstance(values, Sequence) or not all(isinstance(value, int) for value in values):
+        raise ValueError(f"{name}={values!r} is no list of whole numbers; give several, such as (3, 4)")
+    return tuple(values)
 
 
 def plug_in_filling(tada: TAda, known: Sequence[TAda], num_frames: int, **options: Any) -> dict[str, Any]:

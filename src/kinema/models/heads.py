@@ -20,8 +20,8 @@ class _Classifiers(nn.Module):
 
     def reset_classifier(self, num_classes: int | Sequence[int]) -> None:
         """Put new classifiers in, weights drawn from a narrow normal distribution and biases zero."""
-        sizes = [num_classes] if isinstance(num_classes, int) else list(num_classes)
-        if not sizes or any(size < 1 for size in sizes):
+        sizes = list(num_classes) if isinstance(num_classes, Sequence) else [num_classes]
+        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
             raise ValueError(f"num_classes={num_classes} leaves nothing to predict; give a number >= 1, or several")
         old = getattr(self, "fc", None)
         layers = [self._classifier(size) for size in sizes]
