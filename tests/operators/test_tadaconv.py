@@ -210,6 +210,13 @@ def test_what_cannot_be_built(build, message):
         (torch.ones(2, 5, 4), r"shape \(2, 5, 4\), needed is \(2, 4, 4\)"),
         (torch.ones(2, 4, 3), r"shape \(2, 4, 3\), needed is \(2, 4, 4\)"),
         (torch.ones(1, 4, 4), r"needed is \(2, 4, 4\)"),
+        (torch.ones(2, 4), r"shape \(2, 4\), needed is \(2, 4, 4\)"),
+        (torch.ones(()), r"shape \(\), needed is \(2, 4, 4\)"),
+        (torch.ones(2, 4, 2, 2), r"shape \(2, 4, 2, 2\), needed is \(2, 4, 4\) .*trailing axes of one"),
+        (
+            torch.ones(2, 4, 4, 5, 5),
+            "give one number for each of them, or a router built for this convolution's 'widths'",
+        ),
         (Calibration(cout=torch.ones(2, 6, 4)), "factors for 'cout' were given to a convolution that calibrates 'cin'"),
         (Calibration(bias=torch.ones(2, 6, 4)), "has no bias"),
     ],

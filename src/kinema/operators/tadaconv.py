@@ -109,14 +109,15 @@ class _TAdaConv(nn.Module):
             if name not in widths or (name == "bias" and self.bias is None):
                 what = "has no bias" if name == "bias" else f"calibrates {self.calibration!r}"
                 raise ValueError(f"factors for {name!r} were given to a convolution that {what}; leave them out")
-            flat = factor.flatten(2) if factor.ndim > 3 else factor
-            fits = flat.shape[1] == widths[name] or (name == "bias" and flat.shape[1] == 1)
-            if not fits or flat.shape[0] != x.shape[0] or flat.shape[2] != x.shape[2]:
+            needed = (x.shape[0], widths[name], x.shape[2])
+            allowed = (needed, (x.shape[0], 1, x.shape[2])) if name == "bias" else (needed,)
+            if tuple(factor.shape[:3]) not in allowed or any(size != 1 for size in factor.shape[3:]):
                 raise ValueError(
-                    f"the factors for {name!r} have shape {tuple(factor.shape)}, needed is "
-                    f"{(x.shape[0], widths[name], x.shape[2])} (clip, channel, frame); build the router for this width"
+                    f"the factors for {name!r} have shape {tuple(factor.shape)}, needed is {needed} (clip, "
+                    f"{'tap' if name == 'kernel' else 'channel'}, frame), trailing axes of one allowed; give one number "
+                    "for each of them, or a router built for this convolution's 'widths'"
                 )
-            shaped[name] = flat
+            shaped[name] = factor.flatten(2) if factor.ndim > 3 else factor
         return Calibration(**shaped)
 
     def _convolve(self, frames: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -148,8 +149,17 @@ class TAdaConv2d(_TAdaConv):
         y[b, :, t] = conv2d(x[b, :, t]; A[b, t] * W) + c[b, t] * bias
         A[b, t][o, i, u, v] = cout[b, o, t] * cin[b, i, t] * kernel[b, (u, v), t]
 
-    where the factors that `calibration` does not name are one. "cin+cout+kernel" is the product of all three, a rank-one
-    tensor over the kernel's axes. An article on the method speaks of a Tucker form; neither paper nor code has one.
+    where the factors that `calibration` does not name are one. The weights of an `nn.Conv2d` are taken over by
+    `from_conv`, and with factors of one, or none, the result is that of the `nn.Conv2d`:
+
+        conv = TAdaConv2d.from_conv(nn.Conv2d(16, 32, 3, padding=1))  # calibration "cin", see there
+        clip, factors = torch.randn(2, 16, 8, 56, 56), torch.ones(2, 16, 8)  # (clip, input channel, frame)
+        y = conv(clip, factors)  # (2, 32, 8, 56, 56)
+
+    `kinema.operators.tada_layer.calibrate` adds a router that makes the factors.
+
+    "cin+cout+kernel" is the product of all three, a rank-one tensor over the kernel's axes. An article on the method
+    speaks of a Tucker form; neither paper nor code has one.
 
     Computed by scaling what goes into and comes out of one ordinary convolution. A factor per tap has no such form: the
     k * k windows are scaled and multiplied with the kernel as one matrix (k * k times the memory of the features; for a
