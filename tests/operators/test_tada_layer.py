@@ -101,6 +101,7 @@ def test_only_a_causal_layer_streams(routing, clip):
         (lambda: calibrate(nn.Conv2d(8, 6, 3), fraction=0), "fraction=0 is no share"),
         (lambda: calibrate(nn.Conv2d(8, 6, 3), fraction=1.5), "fraction=1.5 is no share"),
         (lambda: FeatureCalibration(8, routing="none"), "calibrates nothing"),
+        (lambda: FeatureCalibration(8, fraction=0), "no share of the channels"),
         (
             lambda: TAdaConv2d(8, 6, 3)(torch.randn(1, 8, 2, 5, 5), Calibration(cout=torch.ones(1, 6, 2))),
             "calibrates 'cin'",

@@ -1,7 +1,7 @@
 """Any image network of timm as a video network."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.backbones.holes import Batch, Hole, MixedConvolution, OperatorFactory
-from kinema.models.network import check_input
+from kinema.backbones.holes import Hole, OperatorFactory
+from kinema.models.image_holes import ClipHole, Clips, Misfit, Preceded, PrecededBlock, TokenHole
+from kinema.models.network import ClipNetwork, SegmentNetwork, check_input
 from kinema.operators.feature_calibration import FeatureCalibration
 from kinema.operators.shift import TemporalShift
 from kinema.operators.tada_block import TAdaBlock
@@ -19,7 +20,24 @@ from kinema.shapes import fold_time
 Operator = Literal["tada", "tsm"]
 Where = Callable[[str, Any], bool]
 
-_OPERATORS: dict[str, Callable[..., nn.Module]] = {"tada": FeatureCalibration, "tsm": TemporalShift}
+_OPTIONS: dict[type[nn.Module], dict[str, str]] = {
+    FeatureCalibration: {
+        "routing": "routing",
+        "routing_ratio": "ratio",
+        "routing_kernels": "kernels",
+        "routing_head_dim": "head_dim",
+        "calibrated_fraction": "fraction",
+    },
+    TAdaBlock: {
+        name: name
+        for name in ("routing", "routing_ratio", "routing_kernels", "routing_head_dim", "reduction", "enhanced")
+    },
+    TemporalShift: {"shift_fraction": "fraction", "causal": "causal"},
+}
+"""What may be said of each operator, by the names that `create_model` has, and how the operator calls it."""
+
+_SMALL = (64, 64)
+_SIDES = (32, 64, 96, 112, 128, 160, 192, 240, 256, 288, 320, 384, 448, 512)
 
 
 class TemporalizedNetwork(nn.Module):
@@ -29,7 +47,7 @@ class TemporalizedNetwork(nn.Module):
 
     Args:
         model: A classifier of timm, in which holes were opened.
-        batch: What the holes share.
+        clips: What the holes share.
         num_frames: Frames of a clip it is meant for.
         places: Names of the layers that an operator stands in front of.
 
@@ -37,12 +55,13 @@ class TemporalizedNetwork(nn.Module):
         (B, C, T, H, W) to logits (B, K).
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, num_frames: int, places: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, clips: Clips, num_frames: int, places: Sequence[str]) -> None:
         super().__init__()
         self.model = model
         self.num_frames = num_frames
         self.places = tuple(places)
-        self._batch = batch
+        self._clips = clips
+        self.training = model.training
 
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         return self._mean(self.model(self._frames(clip)), clip)
@@ -59,7 +78,7 @@ class TemporalizedNetwork(nn.Module):
 
     def _frames(self, clip: Tensor) -> Tensor:
         check_input(clip, channels=_image_channels(self.model))
-        self._batch.num_clips = clip.shape[0]
+        self._clips.num_clips, self._clips.num_frames = clip.shape[0], clip.shape[2]
         return fold_time(clip)
 
     @staticmethod
@@ -82,111 +101,198 @@ def temporalize(
     "tsm" moves channels from the start. A transformer has no such convolution: there "tada" adds a `TAdaBlock` to the
     patch tokens in front of every block, as in TAdaFormer (Huang et al. 2023, arXiv:2308.05787); it starts at zero.
 
-    The network is changed in place, and tried on a clip of two frames: where an operator would be passed by, or frames
-    do not stay together in the batch, nothing would tell later.
+    Load image weights first, by `timm.create_model(..., pretrained=True)` or the network's `load_state_dict`: a layer
+    behind an operator has another name afterwards. `kinema.load_checkpoint` and `kinema.init_from` take what was saved
+    of the temporalized network itself.
+
+    The network is changed in place, and tried on one clip of `num_frames` frames: where an operator would be passed by,
+    or frames do not stay together in the batch, nothing would tell later. If anything fails, it is as it was before.
+
+    Routers are as wide as the layers they calibrate. That is little beside the convolutions of a ResNet-50 (25.6 to 28.7
+    million parameters), but "tada" multiplies the parameters of mobile networks, whose wide convolutions are depthwise:
+    efficientnet_lite0 with five classes grows from 3.4 to 22.2 million. routing_ratio=16 makes that 13.7, and with
+    routing="local" too, which does without a layer for the mean of the clip, 6.2.
 
     Args:
         model: A classifier of `timm.create_model`.
         operator: "tada" (`FeatureCalibration`; `TAdaBlock` in a transformer), "tsm" (`TemporalShift`), or what builds an
-            operator from a number of channels.
+            operator from a number of channels. It takes and gives clips (B, C, T, H, W) of one shape.
         where: Which convolutions, by name and module; all over more than one pixel when None. Of a transformer, which
             blocks.
-        num_frames: Frames of a clip; for routing "per_frame" alone.
-        options: Of the operator.
+        num_frames: Frames of a clip. Other numbers run too, but for routing "per_frame", which learns one factor each.
+        options: Of an operator of one's own, its arguments. Of "tada" and "tsm", named as in `kinema.create_model`:
+
+            routing: What makes the factors of "tada", see `kinema.operators.routing`. Default "local_global", in a
+                transformer "attention".
+            routing_ratio: Channels of a layer over hidden channels of its router. Default 4, in a transformer 2.
+            routing_kernels: Frames that the router's two convolutions see, odd. Default (3, 3).
+            routing_head_dim: Channels of an attention head, for routing "attention". Default one head.
+            calibrated_fraction: Share of the channels calibrated, the leading ones, in (0, 1]. Default 1; not in a
+                transformer.
+            reduction: Channels of a transformer over those of its TAda blocks. Default 2; transformers alone.
+            enhanced: TAda blocks see three frames already where they reduce channels. Default False; transformers alone.
+            shift_fraction: Share of the channels moved by "tsm", in (0, 1]. Default 1/4.
+            causal: "tsm" shifts from the past only. Default False.
 
     Raises:
-        ValueError: If the operator is unknown, there is no place for it, or the network cannot hold it, with the reason.
+        TypeError: If the model is no network, or the operator is none and builds none.
+        ValueError: If the operator or an option is unknown, there is no place for the operator, or the network cannot
+            hold it, with the reason.
     """
-    if isinstance(operator, str) and operator not in _OPERATORS:
-        raise ValueError(f"operator={operator!r} is unknown; give one of {get_args(Operator)}, or a factory")
+    _check_model(model)
+    _check_operator(operator)
+    if num_frames < 1:
+        raise ValueError(f"num_frames={num_frames} makes no clip; give the frames of a clip, at least 1")
     image_channels = _image_channels(model)
-    convolutions = [
-        (name, module)
+    layers = {
+        name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module.in_channels != image_channels
-    ]
-    batch, holes = Batch(), {}
-    if convolutions or operator != "tada":
-        factory = _factory(operator, options, num_frames)
-        for name, conv in convolutions:
-            if where is None or where(name, conv):
-                hole = holes[name] = Hole(factory(conv.in_channels), batch).to(conv.weight)
-                model.set_submodule(name, _Preceded(hole, conv))
-    else:
-        width = getattr(model, "embed_dim", None)
-        blocks = (
-            model.get_submodule("blocks") if isinstance(width, int) and hasattr(model, "blocks") else nn.ModuleList()
-        )
-        options = {"routing_head_dim": None, **options}
-        for index, block in enumerate(blocks.children()):
-            name = f"blocks.{index}"
-            if where is None or where(name, block):
-                hole = _TokenHole(TAdaBlock(cast(int, width), **options), batch, getattr(model, "num_prefix_tokens", 0))
-                holes[name] = hole.to(next(block.parameters()))
-                model.set_submodule(name, _PrecededBlock(holes[name], block))
-    if not holes:
-        what = "convolution over more than one pixel" + (
-            "" if operator != "tada" else ", and no row of transformer blocks,"
-        )
-        raise ValueError(
-            f"{type(model).__name__} has no {what} to stand in front of"
-            + ("" if where is None else " that 'where' accepts")
-        )
-    network = TemporalizedNetwork(model, batch, num_frames, list(holes))
-    _try_out(network, holes)
+    }
+    blocks = _row_of_blocks(model) if not layers else {}
+    in_blocks = operator == "tada" and not layers
+    places = {
+        name: module
+        for name, module in (blocks if in_blocks else layers).items()
+        if where is None or where(name, module)
+    }
+    if not places:
+        raise ValueError(_no_place(model, operator, layers, blocks))
+
+    factory = _factory(operator, options, num_frames, in_blocks=in_blocks)
+    clips, holes = Clips(), {}
+    for name, module in places.items():
+        if in_blocks:
+            width = cast(int, model.embed_dim)
+            hole = TokenHole(_built(factory, width), clips, name, width, getattr(model, "num_prefix_tokens", 0))
+        else:
+            width = cast(nn.Conv2d, module).in_channels
+            hole = ClipHole(_built(factory, width), clips, name, width)
+        holes[name] = hole.to(next(module.parameters())).train(module.training)
+    sizes = _sizes(model, image_channels)
+    try:
+        for name, module in places.items():
+            hole = holes[name]
+            preceded = PrecededBlock(hole, module) if isinstance(hole, TokenHole) else Preceded(hole, module)
+            preceded.training = module.training
+            model.set_submodule(name, preceded)
+        network = TemporalizedNetwork(model, clips, num_frames, list(holes))
+        _try_out(network, holes, sizes)
+    except BaseException:
+        for name, module in places.items():
+            model.set_submodule(name, module)
+        raise
     return network
 
 
-def _factory(operator: Operator | OperatorFactory, options: dict[str, Any], num_frames: int) -> OperatorFactory:
+def _check_model(model: Any) -> None:
+    """Refuse what is no image network.
+
+    Raises:
+        TypeError, ValueError: If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model={model!r} is no network; give one that is built, such as timm.create_model('resnet50')")
+    name = type(model).__name__
+    if isinstance(model, (TemporalizedNetwork, SegmentNetwork, ClipNetwork)) or any(
+        isinstance(module, Hole) for module in model.modules()
+    ):
+        raise ValueError(
+            f"{name} is a video network already, and a second row of operators would stand in front of the first; give "
+            "an image network fresh from timm.create_model"
+        )
+    if isinstance(model, nn.ModuleDict):
+        raise ValueError(
+            f"{name} gives lists of feature maps, needed is one row of numbers for each frame; build the network without "
+            "features_only=True"
+        )
+
+
+def _check_operator(operator: Any) -> None:
+    """Refuse what builds no operator.
+
+    Raises:
+        TypeError, ValueError: If it does not.
+    """
+    known = f"give one of {get_args(Operator)}, or what builds an operator from a number of channels"
+    if isinstance(operator, str):
+        if operator not in get_args(Operator):
+            raise ValueError(f"operator={operator!r} is unknown; {known}")
+    elif isinstance(operator, nn.Module):
+        raise TypeError(
+            f"operator is a {type(operator).__name__} that is built already, while every layer needs one of its own; give "
+            f"its class, or a function of the number of channels"
+        )
+    elif not callable(operator):
+        raise TypeError(f"operator={operator!r} builds no operator; {known}")
+
+
+def _row_of_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of a transformer that keeps its patches in one row; none of other networks."""
+    if not isinstance(getattr(model, "embed_dim", None), int) or not hasattr(model, "blocks"):
+        return {}
+    return {f"blocks.{name}": block for name, block in model.get_submodule("blocks").named_children()}
+
+
+def _no_place(
+    model: nn.Module,
+    operator: Operator | OperatorFactory,
+    layers: Mapping[str, nn.Module],
+    blocks: Mapping[str, nn.Module],
+) -> str:
+    """Why the operator has no place in this network, and which has one."""
+    name = type(model).__name__
+    if layers or (blocks and operator == "tada"):
+        what = "convolution over more than one pixel" if layers else "block"
+        return (
+            f"{name} has no {what} that 'where' accepts; it is given the name and the module of each, such as "
+            f"{next(iter(layers or blocks))!r}"
+        )
+    if blocks:
+        return (
+            f"{name} has no convolution over more than one pixel to stand in front of, and operator={operator!r} has no "
+            "other place; operator='tada' works here: it puts a TAdaBlock in front of every transformer block"
+        )
+    return (
+        f"{name} has no convolution over more than one pixel, and no row of transformer blocks, to stand in front of; give "
+        "a convolutional network, or with operator='tada' a transformer that keeps the patches of a frame in one row "
+        "`blocks`, as ViT, DeiT and BEiT do. Those that attend within windows, such as Swin, Hiera and HaloNet, keep "
+        "them in stages and sort them by windows, so that an operator could not tell the patches of a place over time"
+    )
+
+
+def _factory(
+    operator: Operator | OperatorFactory, options: Mapping[str, Any], num_frames: int, *, in_blocks: bool
+) -> OperatorFactory:
+    """What builds the operator from a number of channels.
+
+    Raises:
+        ValueError: On an option that the operator does not know.
+    """
     if not isinstance(operator, str):
         return partial(operator, **options) if options else operator
-    options = {"num_frames": num_frames, **options} if operator == "tada" else options
-    return partial(_OPERATORS[operator], **options)
+    kind: type[nn.Module] = TemporalShift
+    given: dict[str, Any] = {}
+    if operator == "tada":
+        kind = TAdaBlock if in_blocks else FeatureCalibration
+        given = {"num_frames": num_frames, **({"routing_head_dim": None} if in_blocks else {})}
+    known = _OPTIONS[kind]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(
+            f"operator={operator!r} puts a {kind.__name__} in front of every {'block' if in_blocks else 'layer'}, which has "
+            f"no option {', '.join(unknown)}; its options are {', '.join(known)}, and 'where' chooses the places"
+        )
+    return partial(kind, **given | {known[name]: value for name, value in options.items()})
 
 
-class _TokenHole(Hole):
-    """Add what an operator on clips says of the patches to their tokens (BT, N, D); other tokens pass by.
-
-    Tokens lie in rows of a square: transformers of timm that take other images resize their positions by themselves,
-    and say so through `dynamic_img_size`, which is not followed here.
-    """
-
-    def __init__(self, operator: nn.Module, batch: Batch, num_prefix_tokens: int) -> None:
-        super().__init__(operator, batch)
-        self.num_prefix_tokens = num_prefix_tokens
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        if tokens.ndim == 4:  # (BT, h, w, D)
-            return tokens + super().forward(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        side = math.isqrt(tokens.shape[1])
-        others = tokens.shape[1] - side * side  # some transformers add their class token in later blocks alone
-        if others not in (0, self.num_prefix_tokens):
-            raise ValueError(f"{tokens.shape[1]} tokens of a frame are no square and its prefix; give square frames")
-        prefix, patches = tokens[:, :others], tokens[:, others:]
-        said = super().forward(patches.unflatten(1, (side, side)).permute(0, 3, 1, 2))
-        return torch.cat([prefix, patches + said.flatten(2).transpose(1, 2)], dim=1)
-
-
-class _PrecededBlock(nn.Module):
-    """A transformer block behind an operator."""
-
-    def __init__(self, mixer: _TokenHole, block: nn.Module) -> None:
-        super().__init__()
-        self.mixer = mixer
-        self.block = block
-
-    def forward(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self.block(self.mixer(tokens), *args, **kwargs)
-
-
-class _Preceded(MixedConvolution):
-    """A convolution behind an operator, which still answers for its own attributes: some networks ask for them."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("conv"), name)
+def _built(factory: OperatorFactory, channels: int) -> nn.Module:
+    operator: Any = factory(channels)
+    if not isinstance(operator, nn.Module):
+        raise TypeError(
+            f"the operator's factory gave {operator!r} for {channels} channels, needed is an nn.Module on clips "
+            "(B, C, T, H, W)"
+        )
+    return operator
 
 
 def _image_channels(model: nn.Module) -> int:
@@ -200,43 +306,124 @@ def _image_channels(model: nn.Module) -> int:
     return first.in_channels
 
 
-def _try_out(network: TemporalizedNetwork, holes: Mapping[str, Hole]) -> None:
-    """Run two frames, and look whether every operator saw both.
+def _sizes(model: nn.Module, channels: int) -> list[tuple[int, int]]:
+    """Height and width of the frames to try: the first that the network takes, and the one it is meant for if larger.
+
+    Raises:
+        ValueError: If it takes none.
+    """
+    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    meant = tuple(config.get("input_size", (3, 224, 224)))[1:]
+    own = next((size for module in model.modules() if (size := _image_size(module)) is not None), None)
+    sizes = [own, meant] if own is not None else [meant]
+    if own is None and not config.get("fixed_input_size"):
+        sizes = [_SMALL, meant]
+    elif own is None:  # some forget the size they were built for
+        sizes += [(side, side) for side in _SIDES]
+    failures = []
+    with _in_evaluation(model):
+        for size in sizes:
+            try:
+                given = model(_zeros(model, 1, channels, *size))
+            except Exception as error:
+                failures.append(error)
+                continue
+            if not isinstance(given, Tensor):
+                raise ValueError(
+                    f"{type(model).__name__} gives a {type(given).__name__} for a frame, needed is one tensor of logits; "
+                    "give a classifier"
+                )
+            return [size, meant] if size == _SMALL != meant and own is None else [size]
+    tried = ", ".join(f"{height} x {width}" for height, width in sizes)
+    raise ValueError(
+        f"{type(model).__name__} itself, without any operator, does not run on frames of {tried} pixels "
+        f"({_first_line(failures[0])}); give a network that runs on images of its `pretrained_cfg['input_size']`"
+    ) from failures[0]
+
+
+def _image_size(module: nn.Module) -> tuple[int, int] | None:
+    """Height and width that a network of timm, or its patch embedding, says it was built for."""
+    size = getattr(module, "img_size", None)
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, (tuple, list)) and len(size) == 2 else None
+
+
+def _zeros(model: nn.Module, *shape: int) -> Tensor:
+    parameter = next(model.parameters())
+    return torch.zeros(*shape, device=parameter.device, dtype=parameter.dtype)
+
+
+@contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Evaluation without gradients; every module is in its own mode again afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _try_out(network: TemporalizedNetwork, holes: Mapping[str, Hole], sizes: Sequence[tuple[int, int]]) -> None:
+    """Run one clip, and look whether every operator saw it; what fails on small frames is tried on larger ones.
 
     Raises:
         ValueError: If it did not.
     """
-    config = getattr(network.model, "pretrained_cfg", None) or {}
-    size = tuple(config.get("input_size", (3, 224, 224)))[1:]
-    parameter = next(network.parameters())
-    clip = torch.zeros(1, _image_channels(network.model), 2, *size, device=parameter.device, dtype=parameter.dtype)
-    seen: dict[str, int] = {}
-    hooks = [
-        hole.register_forward_pre_hook(lambda module, inputs, name=name: seen.__setitem__(name, inputs[0].shape[0]))
-        for name, hole in holes.items()
-    ]
-    training = network.training
-    network.eval()
+    *smaller, last = sizes
+    for size in smaller:
+        try:
+            return _try_clip(network, holes, size)
+        except ValueError:
+            continue
+    return _try_clip(network, holes, last)
+
+
+def _try_clip(network: TemporalizedNetwork, holes: Mapping[str, Hole], size: tuple[int, int]) -> None:
+    name, clips = type(network.model).__name__, network._clips
+    clip = _zeros(network, 1, _image_channels(network.model), network.num_frames, *size)
+    seen: list[str] = []
+    inside: list[str] = []
+
+    def enter(place: str, module: nn.Module, inputs: Any) -> None:
+        seen.append(place)
+        inside.append(place)
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        inside.pop()
+
+    hooks = [hole.operator.register_forward_pre_hook(partial(enter, place)) for place, hole in holes.items()]
+    hooks += [hole.operator.register_forward_hook(leave) for hole in holes.values()]
     try:
-        with torch.no_grad():
+        with _in_evaluation(network):
             network(clip)
-    except (RuntimeError, ValueError) as error:
+    except Misfit as error:
+        raise ValueError(f"{name} cannot hold this operator everywhere: {error}") from error
+    except Exception as error:
+        if inside:
+            operator = type(holes[inside[-1]].operator).__name__
+            raise ValueError(
+                f"the operator {operator} before {inside[-1]} fails on features of a clip of {network.num_frames} frames "
+                f"of {size[0]} x {size[1]} pixels ({_first_line(error)}); give one that takes any clip "
+                "(B, C, T, H, W), or leave this layer out with 'where'"
+            ) from error
         raise ValueError(
-            f"{type(network.model).__name__} hands its layers something else than feature maps or tokens of frames "
-            f"({str(error).splitlines()[0]}); leave such layers out with 'where'"
+            f"{name} does not run with operators in front of its layers, though it does without "
+            f"({_first_line(error)}); leave layers out with 'where'"
         ) from error
     finally:
-        network.train(training)
+        clips.num_clips = clips.num_frames = 0
         for hook in hooks:
             hook.remove()
-    name = type(network.model).__name__
     if passed_by := [place for place in holes if place not in seen]:
         raise ValueError(
             f"{name} reads the weights of {passed_by[0]} without calling it, so an operator in front of it would be "
             "passed by; leave such layers out with 'where'"
         )
-    if regrouped := [place for place, frames in seen.items() if frames != 2]:
-        raise ValueError(
-            f"{name} cuts frames into windows before {regrouped[0]}, so there is no telling which belong together in "
-            "time; leave such convolutions out with 'where'"
-        )
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

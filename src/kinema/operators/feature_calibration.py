@@ -1,9 +1,8 @@
 """Calibration in front of a convolution that stays as it is."""
 
-from typing import Any
-
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kinema.operators.routing import RoutingName, build_routing, describe
 from kinema.shapes import check_clip
@@ -22,14 +21,17 @@ class FeatureCalibration(nn.Module):
     Args:
         channels: Size of C.
         routing: See `kinema.operators.routing`; any but "none".
+        fraction: Share of the channels that are calibrated, the leading ones, at least one channel.
+        ratio: Of the router, see `build_routing`; no more than C.
+        kernels, zero_init: Of the router, see `build_routing`.
+        head_dim: Channels of an attention head of the router; one head when None.
         num_frames: For routing "per_frame".
-        routing_options: `ratio`, `kernels`, `head_dim`, `zero_init` of `build_routing`.
 
     Shape:
         (B, C, T, H, W) to the same. At first the identity, for any router that starts at one.
 
     Raises:
-        ValueError: If the router refuses its options.
+        ValueError: If the fraction is not in (0, 1], or the router refuses its options.
     """
 
     def __init__(
@@ -37,13 +39,26 @@ class FeatureCalibration(nn.Module):
         channels: int,
         *,
         routing: RoutingName = "local_global",
+        fraction: float = 1.0,
+        ratio: int = 4,
+        kernels: tuple[int, int] = (3, 3),
+        head_dim: int | None = None,
+        zero_init: bool = True,
         num_frames: int | None = None,
-        **routing_options: Any,
     ) -> None:
         super().__init__()
-        ratio = min(routing_options.pop("ratio", 4), channels)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction={fraction} is no share of the channels; give a number in (0, 1]")
+        ratio = min(ratio, channels)
         router = build_routing(
-            routing, channels, {"cin": channels}, num_frames=num_frames, ratio=ratio, **routing_options
+            routing,
+            channels,
+            {"cin": max(1, int(channels * fraction))},
+            ratio=ratio,
+            kernels=kernels,
+            head_dim=head_dim or max(1, channels // max(1, ratio)),
+            zero_init=zero_init,
+            num_frames=num_frames,
         )
         if router is None:
             raise ValueError("routing='none' calibrates nothing; give another, or leave the operator out")
@@ -54,4 +69,5 @@ class FeatureCalibration(nn.Module):
         check_clip(x, channels=self.channels)
         factor = self.router(describe(x)).cin
         assert factor is not None
+        factor = F.pad(factor, (0, 0, 0, self.channels - factor.shape[1]), value=1.0)
         return x * factor[..., None, None]
