@@ -140,7 +140,9 @@ def create_model(
             raise ValueError(f"{name} has no option {option!r}; {_nearest(option, known)}")
     for what, number in (("num_frames", num_frames), ("in_channels", options.get("in_channels"))):
         if number is not None and (not isinstance(number, int) or number < 1):
-            raise ValueError(f"{what}={number!r} is no number of {what.rpartition('_')[2]}; give a whole number, at least 1")
+            raise ValueError(
+                f"{what}={number!r} is no number of {what.rpartition('_')[2]}; give a whole number, at least 1"
+            )
     if num_frames is not None:
         options["num_frames"] = num_frames
     return MODELS[name](num_classes=num_classes, **options)
