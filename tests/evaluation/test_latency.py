@@ -168,3 +168,15 @@ def test_compilation_without_a_compiler_is_refused_before_anything_runs(monkeypa
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler on the CPU .* install g\+\+, set CXX"):
         compare_latency({"a": Counting("a")}, SHAPE, compile=True)
     assert not log
+
+
+def test_networks_may_take_clips_of_their_own():
+    seen = {}
+
+    def network(name):
+        return lambda clip: seen.update({name: tuple(clip.shape)}) or clip.mean()
+
+    shapes = {"short": (1, 3, 2, 8, 8), "long": (4, 3, 5, 8, 8)}
+    rows = compare_latency({name: network(name) for name in shapes}, shapes, rounds=1, warmup=0)
+    assert seen == shapes
+    assert rows[1].clips_per_s == pytest.approx(4e3 / rows[1].median_ms)

@@ -33,7 +33,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models",
         nargs="+",
-        metavar="NAME[:OPTION=VALUE,...]",
+        metavar="NAME[@FRAMES][:OPTION=VALUE,...]",
         help="such as tsn_r50 tsm_r50 tsm_r50:shift_fraction=0.5 tada2d_r50:routing=none,aggregation=none (its plain form)",
     )
     parser.add_argument(
@@ -108,21 +108,24 @@ def _model(options: argparse.Namespace) -> int:
     if options.keep_memory:
         keep_freed_memory()
     networks = {}
+    shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
+    shapes: dict[str, Sequence[int]] = {}
     for name in options.models:
         model, others = _network(name)
+        model, frames = _frames(model, options.num_frames)
         torch.manual_seed(0)
-        networks[name] = create_model(model, options.num_classes, options.num_frames, **others)
+        networks[name] = create_model(model, options.num_classes, frames, **others)
         if options.grouped and has_grouped_form(networks[name]):
             networks[f"{name} grouped"] = in_grouped_form(networks[name])
         if options.explicit_attention and has_attention(networks[name]):
             networks[f"{name} explicit"] = with_explicit_attention(networks[name])
-    shape = (options.batch_size, 3, options.num_frames, options.size, options.size)
+        shapes |= {each: (*shape[:2], frames, *shape[3:]) for each in networks if each not in shapes}
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "clip_shape": shape}
     results |= {"compile": options.compile, "dtype": options.dtype, "channels_last": options.channels_last}
     results["keep_memory"] = options.keep_memory
     for mode in _modes(options):
         rows = compare_latency(
-            networks, shape, mode=mode, baseline=options.models[0], compile=options.compile, **_measuring(options)
+            networks, shapes, mode=mode, baseline=options.models[0], compile=options.compile, **_measuring(options)
         )
         print(
             f"{mode.replace('_', ' + ')}, clip {' x '.join(map(str, shape))}, {options.dtype}, {options.rounds} rounds"
@@ -135,6 +138,14 @@ def _model(options: argparse.Namespace) -> int:
 def _network(text: str) -> tuple[str, dict[str, Any]]:
     model, _, pairs = text.partition(":")
     return model, network_options(split_options(pairs))
+
+
+def _frames(model: str, default: int) -> tuple[str, int]:
+    """Name and frames of "uniformer_s@16"."""
+    name, at, frames = model.partition("@")
+    if at and not frames.isdigit():
+        raise ValueError(f"{model!r}: behind @ stands a number of frames, such as {name}@16")
+    return name, int(frames) if at else default
 
 
 def _growth(options: argparse.Namespace) -> int:

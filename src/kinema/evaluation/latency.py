@@ -48,7 +48,7 @@ class LatencyRow:
 
 def compare_latency(
     models: Mapping[str, Callable[[Tensor], Any]],
-    clip_shape: Sequence[int] = (1, 3, 8, 224, 224),
+    clip_shape: Sequence[int] | Mapping[str, Sequence[int]] = (1, 3, 8, 224, 224),
     *,
     mode: Mode = "forward",
     rounds: int = 10,
@@ -68,7 +68,8 @@ def compare_latency(
 
     Args:
         models: Name to network, or to any callable on clips. Networks are copied, so they stay as they are.
-        clip_shape: (B, C, T, H, W) of the clip, whose values are drawn from N(0, 1).
+        clip_shape: (B, C, T, H, W) of the clip, whose values are drawn from N(0, 1); a dict from name to shape where
+            networks take clips of their own.
         mode: "forward" in evaluation mode without gradients, or "forward_backward" in training mode, the loss being the
             sum of the outputs.
         rounds: Timed rounds, at least 1.
@@ -105,10 +106,12 @@ def compare_latency(
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads)
     try:
-        clip = torch.randn(tuple(clip_shape), generator=torch.Generator().manual_seed(0)).to(device, dtype)
-        clip.requires_grad_(input_gradient and mode == "forward_backward")
+        shapes = {name: clip_shape[name] if isinstance(clip_shape, Mapping) else clip_shape for name in names}
+        clips = {shape: _clip(shape, device, dtype) for shape in map(tuple, shapes.values())}
+        for clip in clips.values():
+            clip.requires_grad_(input_gradient and mode == "forward_backward")
         steps = {
-            name: _step(_prepared(model, mode, device, dtype, channels_last, compile), clip, mode)
+            name: _step(_prepared(model, mode, device, dtype, channels_last, compile), clips[tuple(shapes[name])], mode)
             for name, model in models.items()
         }
         times: dict[str, list[float]] = {name: [] for name in names}
@@ -120,7 +123,7 @@ def compare_latency(
         memory = {name: _peak_memory(step, device) for name, step in steps.items()}
     finally:
         torch.set_num_threads(threads)
-    return [_row(name, times[name], times[baseline], memory[name], clip.shape[0]) for name in names]
+    return [_row(name, times[name], times[baseline], memory[name], shapes[name][0]) for name in names]
 
 
 def latency_table(rows: Sequence[LatencyRow]) -> str:
@@ -144,6 +147,10 @@ def latency_table(rows: Sequence[LatencyRow]) -> str:
         )
         for line in lines
     )
+
+
+def _clip(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
 
 def _prepared(
