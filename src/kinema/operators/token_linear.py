@@ -1,4 +1,4 @@
-"""A linear layer on tokens, computed on a CPU as the 1 x 1 convolution that it is."""
+"""A linear layer on tokens, computed on a CPU as the 1 x 1 convolution that it is where that is faster."""
 
 import torch
 from jaxtyping import Float
@@ -25,10 +25,11 @@ def linear_on_tokens(
 ) -> Float[Tensor, "*N O"]:
     """x W^T + b.
 
-    On a CPU the same product is also a 1 x 1 convolution of a picture one pixel wide, channels innermost. PyTorch gives
-    that to oneDNN, whose kernels use what the processor has, and matrix products to MKL, which on some processors does
-    not. Elsewhere (on a GPU, under autocast, in a program that is traced, compiled or exported, and for a handful of
-    tokens) this is `torch.nn.functional.linear`.
+    On a CPU the same product is also a 1 x 1 convolution of a picture one pixel wide, channels innermost, which PyTorch
+    gives to another library. Measured on two cores, 1569 tokens of 768 channels: 104 to 107 GMAC/s against 95 to 102
+    forward, but 66 against 97 forward and backward. So the convolution serves where no gradient is wanted, and
+    `torch.nn.functional.linear` everywhere else (on a GPU, under autocast, in a program that is traced, compiled or
+    exported, and for a handful of tokens).
     """
     if not _pays(x):
         return F.linear(x, weight, bias)
@@ -39,6 +40,8 @@ def linear_on_tokens(
 
 def _pays(x: Tensor) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # first: a size that is looked at becomes a condition
+        return False
+    if torch.is_grad_enabled():
         return False
     return (
         x.device.type == "cpu"
