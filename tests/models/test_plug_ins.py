@@ -163,7 +163,7 @@ def test_and_at_zero_where_they_do_not(name):
         ("slowfast_nano", {"alpha": 0}, "alpha=0 is no number of frames"),
         ("slowfast_nano", {"width": 9}, "beta=2 does not divide width=9"),
         ("slowfast_nano", {"tada": "2d", "routing": "per_frame"}, "the pathways see two; give another"),
-        ("slowonly_nano", {"tada": "2d", "calibrated_stages": (5,)}, "stages are 1 to 4"),
+        ("slowonly_nano", {"tada": "2d", "calibrated_stages": (5,)}, "from 1 to 4"),
         ("r3d_nano", {"stem_frames": 2}, "stem_frames=2 has no frame in the middle"),
         ("slowonly_nano", {"aggregation": "avg"}, "has no option 'aggregation'"),
     ],

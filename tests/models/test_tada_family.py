@@ -191,7 +191,7 @@ def test_size_of_a_nano_network_is_an_option():
         ("tadaconvnextv2_nano", {"routing_head_dim": 5}, "head_dim=5 does not divide the 12 hidden channels"),
         ("tadaconvnextv2_nano", {"depths": (1, 1)}, "four stages of at least one block"),
         ("tadaconvnext_nano", {"drop_path": 1.0}, "drop_path=1.0 is no rate"),
-        ("tadaconvnext_nano", {"calibrated_stages": (0,)}, "stages are 1 to 4"),
+        ("tadaconvnext_nano", {"calibrated_stages": (0,)}, "from 1 to 4"),
         ("tadaformer_nano", {"drop_path": -0.1}, "drop_path=-0.1 is no rate"),
         ("tadaformer_nano", {"num_heads": 7}, "num_heads=7 does not divide embed_dim=64"),
         ("tadaformer_nano", {"image_size": 60}, "patch_size=8 does not divide image_size=60"),

@@ -90,8 +90,10 @@ def profile(model: nn.Module, clip_shape: Sequence[int] = (1, 3, 8, 224, 224)) -
     flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     macs = {name: flops.get(name, 0) // 2 for name in outputs} | {"": counter.get_total_flops() // 2}
     order = list(outputs)
-    rows = sorted(_rows(skeleton, macs), key=order.index)
-    stages = [Stage(name, _params(skeleton.get_submodule(name)), macs[name], outputs[name]) for name in rows]
+    rows = sorted(_rows(skeleton, macs), key=lambda name: order.index(name) if name in outputs else len(order))
+    stages = [
+        Stage(name, _params(skeleton.get_submodule(name)), macs.get(name, 0), outputs.get(name, ())) for name in rows
+    ]
     own = [Stage(f"{name} itself", count, 0, ()) for name, count in _held_between(skeleton, rows)]
     return Cost(_params(model), macs[""], (*own, *(s for s in stages if s.params or s.macs)), shape)
 
@@ -99,10 +101,11 @@ def profile(model: nn.Module, clip_shape: Sequence[int] = (1, 3, 8, 224, 224)) -
 def _rows(model: nn.Module, macs: dict[str, int], name: str = "") -> list[str]:
     """Names of the modules that make the table.
 
-    A module that is not in `macs` was not called itself, only parts of it were: it is shown by them.
+    A module that is not in `macs` was not called itself, only parts of it were, if any: it is shown by them. Of a layer
+    that serves in training alone only the parameters are shown.
     """
     children = [f"{name}.{child}".lstrip(".") for child, _ in model.get_submodule(name).named_children()]
-    if name in macs and (not children or macs[name] < _TOO_LARGE_FOR_ONE_ROW * macs[""]):
+    if not children or (name in macs and macs[name] < _TOO_LARGE_FOR_ONE_ROW * macs[""]):
         return [name]
     return [row for child in children for row in _rows(model, macs, child)]
 
