@@ -258,7 +258,7 @@ def test_readers_close_their_files(tmp_path):
         (path.parent / "text.mp4").write_text("no video")
         with pytest.raises(DecodeError):
             open_video(path.parent / "text.mp4")
-    assert num_open() == before
+    assert num_open() <= before  # fewer, where what an earlier test left open was collected meanwhile
 
 
 def test_threads_are_not_used(tmp_path):
