@@ -28,6 +28,7 @@ from kinema.cli.overview import short_help
 from kinema.data.datamodule import VideoDataModule
 from kinema.training import VideoClassifier
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
+from kinema.training.classifier import takes_all
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
 from kinema.training.memory import keep_freed_memory
 from kinema.training.record import RunFolder, checkpoint_of
@@ -264,10 +265,10 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
         undecodable = f", {metrics['undecodable']} undecodable" if metrics["undecodable"] else ""
         stage = "test" if cli.subcommand == "test" else "val"
-        if not _is_whole(cli.trainer, stage):
+        limit = getattr(cli.trainer, f"limit_{stage}_batches")
+        if not takes_all(limit):
             print(
-                f"note: limit_{stage}_batches={getattr(cli.trainer, f'limit_{stage}_batches')} left videos out; "
-                f"--trainer.limit_{stage}_batches 1.0 takes all",
+                f"note: limit_{stage}_batches={limit} left videos out; --trainer.limit_{stage}_batches 1.0 takes all",
                 file=sys.stderr,
             )
         print(
@@ -275,12 +276,6 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
             f"in {metrics['seconds']:.0f} s"
         )
     print(folder.path)
-
-
-def _is_whole(trainer: Trainer, stage: str) -> bool:
-    """Whether all videos of a stage are evaluated; Lightning takes 1.0 for all of them, and 1 for one batch."""
-    limit = getattr(trainer, f"limit_{stage}_batches")
-    return isinstance(limit, float) and limit == 1.0
 
 
 def _with_config_of_run(arguments: Sequence[str]) -> list[str]:

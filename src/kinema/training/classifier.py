@@ -146,10 +146,10 @@ class VideoClassifier(LightningModule):
         self._evaluate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._finish("val", whole=_is_all(self.trainer.limit_val_batches) and not self.trainer.sanity_checking)
+        self._finish("val", whole=takes_all(self.trainer.limit_val_batches) and not self.trainer.sanity_checking)
 
     def on_test_epoch_end(self) -> None:
-        self._finish("test", whole=_is_all(self.trainer.limit_test_batches))
+        self._finish("test", whole=takes_all(self.trainer.limit_test_batches))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.network, self.network.get_submodule("head"), self.optimizer)
@@ -237,7 +237,7 @@ class VideoClassifier(LightningModule):
         self._hparams_initial = None
 
 
-def _is_all(limit: int | float) -> bool:
+def takes_all(limit: int | float) -> bool:
     """Whether Lightning evaluates every batch: 1.0 means all of them, 1 one of them."""
     return isinstance(limit, float) and limit == 1.0
 
