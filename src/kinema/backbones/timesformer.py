@@ -23,7 +23,56 @@ BlockFactory = Callable[[int, float], nn.Module]
 """Builds a block on `ClipTokens` from the size of the embedding and its rate of stochastic depth."""
 
 
-class SpaceTimeTransformer(nn.Module):
+class PatchTransformer(nn.Module):
+    """What transformers over the patches of clips share: their embedding, and how deep their parameters stand.
+
+    Args:
+        in_channels: Channels of the clip.
+        embed_dim: Size of D.
+        patch_size: Side of a patch in pixels.
+    """
+
+    blocks: nn.ModuleList
+
+    def __init__(self, in_channels: int, embed_dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.in_channels, self.num_features, self.patch_size = in_channels, embed_dim, patch_size
+        self.patch_embed = nn.ModuleDict(
+            {"proj": nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)}  # timm's name
+        )
+
+    def patches_of(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B h w T D"]:
+        """The patches of every frame, embedded.
+
+        Raises:
+            ValueError: If frames are no whole number of patches.
+        """
+        height, width = clip.shape[3:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"frames of {height} x {width} pixels are no whole number of patches of {self.patch_size} x "
+                f"{self.patch_size}; resize or crop them"
+            )
+        maps = self.patch_embed["proj"](rearrange(clip, "b c t h w -> (b t) c h w"))
+        return rearrange(maps, "(b t) d h w -> b h w t d", b=clip.shape[0])
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.blocks)
+
+    def layer_of(self, name: str) -> int:
+        """How deep a parameter stands: 0 for the embeddings, 1 to `num_layers` for the blocks, then the last norm.
+
+        Args:
+            name: Of the parameter in this backbone, such as "blocks.0.norm1.weight".
+        """
+        place, *rest = name.split(".")
+        if place == "blocks":
+            return int(rest[0]) + 1
+        return self.num_layers + 1 if place == "norm" else 0
+
+
+class SpaceTimeTransformer(PatchTransformer):
     """A clip to one vector: patches of every frame, positions in space and time, blocks, and the normalised class token.
 
         z[p, t] = W x[p, t] + b + e_space[p] + e_time[t],    z_class = c + e_class
@@ -73,7 +122,6 @@ class SpaceTimeTransformer(nn.Module):
         drop_path: float = 0.1,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
         check_rate(drop_path)
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"patch_size={patch_size} does not divide image_size={image_size}; give a divisor")
@@ -85,13 +133,10 @@ class SpaceTimeTransformer(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"{what}={value!r} is unknown; give one of {', '.join(known)}")
-        self.num_features, self.in_channels = embed_dim, in_channels
-        self.class_per_frame, self.patch_size = class_per_frame, patch_size
+        super().__init__(in_channels, embed_dim, patch_size)
+        self.class_per_frame = class_per_frame
         self.position_resize, self.checkpointing = position_resize, checkpointing
         side = image_size // patch_size
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)}  # timm's name
-        )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, side * side + 1, embed_dim)) if position != "none" else None
         in_time = position == "space_time" and not class_per_frame
@@ -142,14 +187,7 @@ class SpaceTimeTransformer(nn.Module):
 
     def embed(self, clip: Float[Tensor, "B C T H W"]) -> ClipTokens:
         """The tokens in front of the first block."""
-        num_clips, _, num_frames, height, width = clip.shape
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"frames of {height} x {width} pixels are no whole number of patches of {self.patch_size} x "
-                f"{self.patch_size}; resize or crop them"
-            )
-        maps = self.patch_embed["proj"](rearrange(clip, "b c t h w -> (b t) c h w"))
-        patches = rearrange(maps, "(b t) d h w -> b h w t d", b=num_clips)
+        num_clips, num_frames, patches = clip.shape[0], clip.shape[2], self.patches_of(clip)
         classes = self.cls_token
         if self.pos_embed is not None:
             classes = classes + self.pos_embed[:, :1]
@@ -188,21 +226,6 @@ class SpaceTimeTransformer(nn.Module):
                 f"positions were learnt for {learnt} and {given} came; give clips of that size, or build the network with "
                 "position_resize='smooth'"
             )
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.blocks)
-
-    def layer_of(self, name: str) -> int:
-        """How deep a parameter stands: 0 for the embeddings, 1 to `num_layers` for the blocks, then the last norm.
-
-        Args:
-            name: Of the parameter in this backbone, such as "blocks.0.norm1.weight".
-        """
-        place, *rest = name.split(".")
-        if place == "blocks":
-            return int(rest[0]) + 1
-        return self.num_layers + 1 if place == "norm" else 0
 
 
 def _averaged(classes: Float[Tensor, "B K D"], valid: Tensor | None) -> Float[Tensor, "B D"]:

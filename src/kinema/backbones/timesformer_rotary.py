@@ -7,14 +7,14 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from kinema.backbones.timesformer import check_frame_mask
+from kinema.backbones.timesformer import PatchTransformer, check_frame_mask
 from kinema.shapes import AttentionMaps, ClipTokens
 
 RotaryBlockFactory = Callable[[int], nn.Module]
 """Builds a block on `ClipTokens` from the size of the embedding; it also takes the rotation of queries and keys."""
 
 
-class RotaryTransformer(nn.Module):
+class RotaryTransformer(PatchTransformer):
     """A clip to one vector: patches of every frame, a class token for the clip, blocks, and the class token normalised.
 
         z[p, t] = W x[p, t] + b,    z_class = c
@@ -54,16 +54,12 @@ class RotaryTransformer(nn.Module):
         num_frames: int = 8,
         in_channels: int = 3,
     ) -> None:
-        super().__init__()
         if patch_size < 1 or image_size < 1 or image_size % patch_size:
             raise ValueError(f"patch_size={patch_size} does not divide image_size={image_size}; give a divisor")
         if depth < 1 or num_frames < 1:
             raise ValueError(f"depth={depth} and num_frames={num_frames}: give at least 1 of each")
-        self.num_features, self.in_channels = embed_dim, in_channels
-        self.patch_size, self.side, self.num_frames = patch_size, image_size // patch_size, num_frames
-        self.patch_embed = nn.ModuleDict(
-            {"proj": nn.Conv2d(in_channels, embed_dim, patch_size, stride=patch_size)}  # timm's name
-        )
+        super().__init__(in_channels, embed_dim, patch_size)
+        self.side, self.num_frames = image_size // patch_size, num_frames
         self.cls_token = nn.Parameter(torch.randn(1, 1, embed_dim))
         self.rotary = rotary
         self.pos_emb = nn.Embedding(1 + num_frames * self.side**2, embed_dim) if rotary is None else None
@@ -101,19 +97,12 @@ class RotaryTransformer(nn.Module):
 
     def embed(self, clip: Float[Tensor, "B C T H W"]) -> ClipTokens:
         """The tokens in front of the first block."""
-        num_clips, *_, height, width = clip.shape
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"frames of {height} x {width} pixels are no whole number of patches of {self.patch_size} x "
-                f"{self.patch_size}; resize or crop them"
-            )
-        maps = self.patch_embed["proj"](rearrange(clip, "b c t h w -> (b t) c h w"))
-        patches = rearrange(maps, "(b t) d h w -> b h w t d", b=num_clips)
+        patches = self.patches_of(clip)
         classes = self.cls_token
         if self.pos_emb is not None:
             of_class, of_patches = self._positions(self.pos_emb, *patches.shape[1:4])
             classes, patches = classes + of_class, patches + of_patches
-        return ClipTokens(classes.expand(num_clips, -1, -1), patches.contiguous())
+        return ClipTokens(classes.expand(clip.shape[0], -1, -1), patches.contiguous())
 
     def _positions(self, table: nn.Embedding, height: int, width: int, num_frames: int) -> tuple[Tensor, Tensor]:
         """Of the class token, and of patches as (h, w, T, D); the table has them frame by frame."""
@@ -126,18 +115,3 @@ class RotaryTransformer(nn.Module):
         learnt = table(torch.arange(table.num_embeddings, device=table.weight.device))
         frames = learnt[1:].unflatten(0, (self.num_frames, self.side, self.side))
         return learnt[:1], rearrange(frames[:num_frames], "t h w d -> h w t d")
-
-    @property
-    def num_layers(self) -> int:
-        return len(self.blocks)
-
-    def layer_of(self, name: str) -> int:
-        """How deep a parameter stands: 0 for the embeddings, 1 to `num_layers` for the blocks, then the last norm.
-
-        Args:
-            name: Of the parameter in this backbone, such as "blocks.0.norm.weight".
-        """
-        place, *rest = name.split(".")
-        if place == "blocks":
-            return int(rest[0]) + 1
-        return self.num_layers + 1 if place == "norm" else 0
