@@ -23,13 +23,14 @@ from jaxtyping import Float
 from timm.layers.drop import drop_path as drop_branch
 from torch import Tensor, nn
 
+from kinema.operators.depthwise import DepthwiseConv3d
 from kinema.operators.feed_forward import FeedForward
 from kinema.operators.multihead import Attention
 from kinema.operators.token_linear import linear_on_tokens
 from kinema.shapes import check_clip
 
 
-class DynamicPosition(nn.Conv3d):
+class DynamicPosition(DepthwiseConv3d):
     """x + DWConv(x), 3 x 3 x 3 with zeros outside the clip (section 3.3): the zeros at the border tell where a token is.
 
     Args:
@@ -40,7 +41,7 @@ class DynamicPosition(nn.Conv3d):
     """
 
     def __init__(self, dim: int) -> None:
-        super().__init__(dim, dim, 3, padding=1, groups=dim)
+        super().__init__(dim, 3)
 
     def forward(self, input: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         return input + super().forward(input)
@@ -149,7 +150,7 @@ class LocalRelation(_Residual):
             raise ValueError(f"tube_size={tube_size} has no centre; give an odd number, 5 in the paper")
         self.norm1 = nn.BatchNorm3d(dim)
         self.conv1 = PointwiseConv(dim, dim)
-        self.attn = nn.Conv3d(dim, dim, tube_size, padding=tube_size // 2, groups=dim)
+        self.attn = DepthwiseConv3d(dim, tube_size)
         self.conv2 = PointwiseConv(dim, dim)
         self.norm2 = nn.BatchNorm3d(dim)
         self.mlp = ConvFeedForward(dim, int(dim * mlp_ratio))
