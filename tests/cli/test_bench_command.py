@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from kinema.cli import main
+from kinema.sweeps.speed import speed_table
 
 
 def test_networks_side_by_side(tmp_path, capsys):
@@ -27,3 +30,19 @@ def test_loaders_decoders_and_memory(tmp_path, capsys):
     assert "8 segments: clips per second" in out and "16 x 4 dense: processor time" in out and "memory over" in out
     results = json.loads((tmp_path / "rows.json").read_text())
     assert [row["name"] for row in results["8 segments"]["loaders"]] == ["kinema", "pytorchvideo"]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("calibrated", "8x8"), ("depthwise", "4x6x5")])
+def test_layers(kind, size, tmp_path, capsys):
+    path = tmp_path / "layers.json"
+    arguments = ["bench", "layers", size, "--kind", kind, "--rounds", "1", "--num-frames", "3", "--json", str(path)]
+    assert main(arguments) == 0
+    assert "kinema" in capsys.readouterr().out
+    table = speed_table(json.loads(path.read_text(encoding="utf-8")))
+    assert table.count("of one layer") == 2
+
+
+@pytest.mark.parametrize("size", ["8", "8x8x4", "8xa", "8x8x3x3"])
+def test_what_is_no_layer_is_told(size, capsys):
+    assert main(["bench", "layers", size]) == 1
+    assert "give" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
-    _add_layers(commands.add_parser("layers", help="single calibrated layers against the authors' grouped form"))
+    _add_layers(commands.add_parser("layers", help="single layers against the form that other code gives them"))
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     options = parser.parse_args(arguments[1:])
@@ -58,9 +58,14 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sizes",
         nargs="*",
-        default=["64x56", "128x28", "256x14", "512x7"],
-        metavar="CHANNELSxSIDE",
-        help="such as 256x14",
+        metavar="CHANNELSxSIDE[xKERNEL]",
+        help="such as 256x14; those of TAda2D-R50 or UniFormer-S by default",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("calibrated", "depthwise"),
+        default="calibrated",
+        help="calibrated 3 x 3 convolutions and the authors' grouped form, or depthwise 3-D ones and PyTorch's forms",
     )
     _add_measuring(parser)
     parser.add_argument("--batch-size", type=int, default=2)
@@ -164,32 +169,45 @@ def _growth(options: argparse.Namespace) -> int:
     return _written(results, options.json)
 
 
+_LAYERS = {
+    "calibrated": ["64x56", "128x28", "256x14", "512x7"],
+    "depthwise": ["64x56x5", "64x56x3", "128x28x5", "128x28x3", "320x14x3", "512x7x3"],
+}
+
+
 def _layers(options: argparse.Namespace) -> int:
     import torch
 
     from kinema.evaluation.latency import compare_latency, latency_table
+    from kinema.sweeps.depthwise_forms import depthwise_forms
     from kinema.sweeps.grouped_form import one_layer
 
-    results = _facts() | {"threads": options.threads or torch.get_num_threads(), "layers": {}}
-    for size in options.sizes:
-        channels, side = _size(size)
+    results = _facts() | {"threads": options.threads or torch.get_num_threads(), "kind": options.kind, "layers": {}}
+    for size in options.sizes or _LAYERS[options.kind]:
+        channels, side, kernel = _size(size)
         shape = (options.batch_size, channels, options.num_frames, side, side)
         results["layers"][size] = {"clip_shape": shape}
+        forms = one_layer(channels, kernel) if options.kind == "calibrated" else depthwise_forms(channels, kernel)
         for mode in _modes(options):
             rows = compare_latency(
-                one_layer(channels), shape, mode=mode, input_gradient=True, baseline="grouped", **_measuring(options)
+                forms, shape, mode=mode, input_gradient=True, baseline=next(iter(forms)), **_measuring(options)
             )
-            print(f"{mode.replace('_', ' + ')}, {channels} channels, features {' x '.join(map(str, shape))}")
+            print(f"{mode.replace('_', ' + ')}, {size}, features {' x '.join(map(str, shape))}")
             print(latency_table(rows), end="\n\n")
             results["layers"][size][mode] = [asdict(row) for row in rows]
     return _written(results, options.json)
 
 
-def _size(text: str) -> tuple[int, int]:
-    channels, _, side = text.partition("x")
-    if not (channels.isdigit() and side.isdigit()):
-        raise ValueError(f"{text!r} is no layer; give channels and side of the features, such as 256x14")
-    return int(channels), int(side)
+def _size(text: str) -> tuple[int, int, int]:
+    parts = text.split("x")
+    if len(parts) not in (2, 3) or not all(part.isdigit() for part in parts):
+        raise ValueError(
+            f"{text!r} is no layer; give channels, side of the features and, if not 3, of the kernel: 256x14x5"
+        )
+    channels, side, kernel = map(int, [*parts, "3"][:3])
+    if kernel % 2 == 0:
+        raise ValueError(f"{text!r} has a kernel of {kernel}, which has no centre; give an odd number")
+    return channels, side, kernel
 
 
 def _modes(options: argparse.Namespace) -> tuple[Any, ...]:

@@ -43,9 +43,9 @@ def in_grouped_form(network: nn.Module) -> nn.Module:
     return network
 
 
-def one_layer(channels: int) -> dict[str, nn.Module]:
-    """One 3 x 3 layer with its router, in the grouped form and in kinema's, and its convolution alone."""
-    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+def one_layer(channels: int, kernel_size: int = 3) -> dict[str, nn.Module]:
+    """One layer with its router, in the grouped form and in kinema's, and its convolution alone."""
+    conv = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
     layer = calibrate(conv)
     grouped = in_grouped_form(nn.ModuleList([layer]))[0]  # type: ignore[index]
     return {"grouped": grouped, "kinema": layer, "plain": calibrate(conv, routing="none")}

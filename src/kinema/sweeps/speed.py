@@ -27,7 +27,8 @@ def speed_table(results: dict[str, Any]) -> str:
     """The rows of one benchmark file as Markdown, with its command, commit and machine."""
     parts = [_networks(results, mode) for mode in ("forward", "forward_backward") if mode in results]
     if "layers" in results:
-        parts += [_layers(results, mode) for mode in ("forward", "forward_backward")]
+        table = _forms if results.get("kind") == "depthwise" else _layers
+        parts += [table(results, mode) for mode in ("forward", "forward_backward")]
     for name, measured in results.items():
         if isinstance(measured, dict) and "loaders" in measured:
             parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
@@ -90,6 +91,23 @@ def _layers(results: dict[str, Any], mode: str) -> str:
             *rows,
         ]
     )
+
+
+def _forms(results: dict[str, Any], mode: str) -> str:
+    """One row a layer, one column a form of it: milliseconds, and how many times faster the last form is than the others."""
+    rows, names = [], []
+    for size, measured in results["layers"].items():
+        if mode not in measured:
+            continue
+        names = [form["name"] for form in measured[mode]]
+        times = [form["median_ms"] for form in measured[mode]]
+        channels, side, kernel = size.split("x")
+        faster = ", ".join(f"{time / times[-1]:.1f}" for time in times[:-1])
+        cells = " | ".join(f"{time:.1f}" for time in times)
+        rows.append(f"| {channels} channels at {side}, kernel {kernel} | {cells} | {faster} |")
+    title = f"{mode.replace('_', ' + ')} of one layer, ms, {results['threads']} threads"
+    head = f"| {title} | {' | '.join(names)} | {names[-1]} faster, times |" if names else ""
+    return "\n".join([head, "|---|" + "---|" * (len(names) + 1), *rows]) if rows else ""
 
 
 def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:
