@@ -13,8 +13,8 @@ def timesformer_nano(
     num_classes: NumClasses = 400, num_frames: int = 8, **options: Unpack[TimeSformerNanoOptions]
 ) -> SpaceTimeNetwork:
     """TimeSformer for frames of about 64 pixels; its size is an option."""
-    size = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "image_size": 64, "drop_path": 0.0}
-    merged: dict[str, Any] = {**size, **options}
+    size = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "image_size": 64}
+    merged: dict[str, Any] = {"drop_path": 0.0, "initial": "scratch", **size, **options}
     return _timesformer(num_classes, num_frames, **merged)
 
 
