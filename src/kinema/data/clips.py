@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kinema.data.decoding import DecodeError, Decoder, open_video
+from kinema.data.frame_cache import FrameCache, OpenedVideo
 from kinema.data.loader import sample_seed
 from kinema.data.manifest import Manifest, VideoRecord, resolve
 from kinema.data.sampling import Clip, ClipKind, FrameScheme, draw_clips
@@ -56,6 +58,7 @@ class EvalClips:
         kind: How windows are placed.
         num_clips: Windows of a video, for `constant_clips_per_video`.
         decoder: Passed to `open_video`.
+        cache: Where the frames of the videos are instead.
     """
 
     def __init__(
@@ -66,11 +69,12 @@ class EvalClips:
         kind: ClipKind = "constant_clips_per_video",
         num_clips: int = 1,
         decoder: Decoder = "auto",
+        cache: FrameCache | None = None,
     ) -> None:
         if kind == "random":
             raise ValueError("evaluation needs repeatable clips; use constant_clips_per_video or uniform")
         self.scheme, self.transform, self.kind = scheme, transform, kind
-        self.num_clips, self.decoder = num_clips, decoder
+        self.num_clips, self.decoder, self.cache = num_clips, decoder, cache
 
     def __call__(
         self, source: str | Path | bytes, *, start: Fraction | None = None, end: Fraction | None = None
@@ -80,7 +84,7 @@ class EvalClips:
         Raises:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
-        with open_video(source, decoder=self.decoder) as video:
+        with _opened(source, self.decoder, self.cache) as video:
             clips = draw_clips(
                 self.scheme,
                 video_frames=video.num_frames,
@@ -104,11 +108,18 @@ class EvalClips:
 class TrainClips:
     """One random clip of a video, randomly cropped."""
 
-    def __init__(self, scheme: FrameScheme, transform: TrainTransform, *, decoder: Decoder = "auto") -> None:
-        self.scheme, self.transform, self.decoder = scheme, transform, decoder
+    def __init__(
+        self,
+        scheme: FrameScheme,
+        transform: TrainTransform,
+        *,
+        decoder: Decoder = "auto",
+        cache: FrameCache | None = None,
+    ) -> None:
+        self.scheme, self.transform, self.decoder, self.cache = scheme, transform, decoder, cache
 
     def __call__(self, path: Path, record: VideoRecord, rng: random.Random) -> tuple[View, int]:
-        with open_video(path, decoder=self.decoder) as video:
+        with _opened(path, self.decoder, self.cache) as video:
             (clip,) = draw_clips(
                 self.scheme,
                 video_frames=video.num_frames,
@@ -120,6 +131,14 @@ class TrainClips:
             frames = video.decode(clip.indices)
         frames, label = self.transform(frames, record.label)
         return View(frames.transpose(0, 1).contiguous(), clip), label
+
+
+def _opened(
+    source: str | Path | bytes, decoder: Decoder, cache: FrameCache | None
+) -> AbstractContextManager[OpenedVideo]:
+    if cache is None or isinstance(source, bytes):
+        return open_video(source, decoder=decoder)
+    return cache.open(Path(source))
 
 
 class ClipDataset(Dataset):

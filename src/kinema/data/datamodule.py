@@ -9,6 +9,7 @@ from lightning import LightningDataModule
 
 from kinema.data.clips import ClipDataset, EvalClips, TrainClips, collate
 from kinema.data.decoding import Decoder
+from kinema.data.frame_cache import FrameCache, prepare_frame_cache
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
 from kinema.data.sampling import ClipKind, Dense, FrameScheme, Segments
@@ -47,6 +48,9 @@ class VideoDataModule(LightningDataModule):
         eval_batch_size: Videos of a validation batch on one process; `batch_size` when None.
         num_workers: Worker processes of each loader.
         decoder: Which decoder reads the files.
+        frame_cache: Decode every frame once, before training, and keep it with its short side resized, for this run and all
+            others: for small sets that many runs train on. Not for `random_resized` crops, which see the whole frame.
+            They lie in `$KINEMA_DATA/frames`, or `~/.cache/kinema/frames`.
         on_error: What training does with a video that cannot be decoded.
         max_error_rate: Largest share of training videos that may be undecodable before the run stops.
         seed: Seed of all randomness of the data; that of the run when None.
@@ -79,6 +83,7 @@ class VideoDataModule(LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int = 2,
         decoder: Decoder = "auto",
+        frame_cache: bool = False,
         on_error: Literal["substitute", "raise"] = "substitute",
         max_error_rate: float = 0.01,
         seed: int | None = None,
@@ -102,6 +107,13 @@ class VideoDataModule(LightningDataModule):
         )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.decoder = num_workers, decoder
+        if frame_cache and train_crop == "random_resized":
+            raise ValueError(
+                "frame_cache=True keeps frames with their short side resized, and train_crop='random_resized' needs them as "
+                "they are; give train_crop 'random' or 'center', or leave the cache out"
+            )
+        self.frame_cache = frame_cache
+        self.cache: FrameCache | None = None
         self.on_error: Literal["substitute", "raise"] = on_error
         self.max_error_rate = max_error_rate
         self.seed = seed
@@ -126,6 +138,8 @@ class VideoDataModule(LightningDataModule):
             if not len(manifest):
                 raise ManifestError(f"no video for '{part}' in {self.root}; add some, or name another manifest")
             self._check_present(part, manifest)
+        if self.frame_cache:
+            self.cache = self.eval_clips.cache = self._prepare_cache()
 
     def read_manifests(self) -> dict[str, Manifest]:
         """The manifests of train, val and test. All share the classes of training."""
@@ -166,7 +180,8 @@ class VideoDataModule(LightningDataModule):
             flip=self.flip,
             flip_pairs=pairs,
         )
-        self._train_loader = self._loader("train", TrainClips(self.scheme, transform, decoder=self.decoder))
+        cut = TrainClips(self.scheme, transform, decoder=self.decoder, cache=self.cache)
+        self._train_loader = self._loader("train", cut)
         if self._resume_from is not None:
             self._train_loader.load_state_dict(self._resume_from)
             self._resume_from = None
@@ -209,6 +224,13 @@ class VideoDataModule(LightningDataModule):
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=training and self.num_workers > 0,
+        )
+
+    def _prepare_cache(self) -> FrameCache:
+        records = [record for manifest in self.manifests.values() for record in manifest.records]
+        root = Path(os.environ.get("KINEMA_DATA", "~/.cache/kinema")).expanduser() / "frames"
+        return prepare_frame_cache(
+            root, [resolve(record, self.root) for record in records], self.resize or self.size, decoder=self.decoder
         )
 
     def _rank(self) -> tuple[int, int]:

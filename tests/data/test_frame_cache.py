@@ -1,0 +1,100 @@
+"""Clips from the cache are those that decoding gives, and a video that cannot be decoded is told as before."""
+
+import shutil
+
+import pytest
+import torch
+
+from kinema.data.datamodule import VideoDataModule
+from kinema.data.decoding import DecodeError, open_video
+from kinema.data.frame_cache import FrameCache, prepare_frame_cache
+from kinema.data.motion import prepare_motion
+
+
+@pytest.fixture(scope="module")
+def motion(motion_root):
+    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("KINEMA_DATA", str(tmp_path))
+
+
+def module(root, **options):
+    options = {"size": 32, "resize": 36, "batch_size": 4, "num_workers": 0, "seed": 5, "train_crop": "random"} | options
+    data = VideoDataModule(str(root), **options)
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_bit_equal_to_decoded_ones(motion, workers):
+    decoded, cached = module(motion), module(motion, frame_cache=True, num_workers=workers)
+    for loader in ("train_dataloader", "val_dataloader"):
+        batches = list(zip(getattr(decoded, loader)(), getattr(cached, loader)(), strict=True))
+        assert len(batches) >= 6
+        for one, two in batches:
+            assert one["names"] == two["names"]
+            assert torch.equal(one["clip"], two["clip"])
+            assert torch.equal(one["end"], two["end"])
+
+
+def test_frames_are_decoded_once_for_all(motion, tmp_path, monkeypatch):
+    paths = sorted((motion / "videos").glob("val_*.mp4"))
+    first = prepare_frame_cache(tmp_path, paths, 36, num_workers=0, progress=False)
+    monkeypatch.setattr("kinema.data.frame_cache.open_video", lambda *_: pytest.fail("decoded again"))
+    again = prepare_frame_cache(tmp_path, [*paths[::-1], paths[0]], 36, num_workers=0, progress=False)
+    assert again.folder == first.folder
+    with again.open(paths[3]) as video:
+        assert video.decode([2, 0, 2]).shape == (3, 3, 36, 36)
+        with pytest.raises(IndexError, match="frames \\[-1\\]"):
+            video.decode([-1])
+
+
+def test_another_side_or_a_changed_file_is_another_cache(motion, tmp_path):
+    copy = shutil.copytree(motion / "videos", tmp_path / "videos")
+    paths = sorted(copy.glob("val_0000*.mp4"))
+
+    def folder(side=36):
+        return prepare_frame_cache(tmp_path / "frames", paths, side, num_workers=0, progress=False).folder
+
+    first = folder()
+    assert folder(side=40) != first
+    shutil.copy(paths[0], paths[1])
+    second = folder()
+    assert second != first
+    with FrameCache(second).open(paths[1]) as cached, open_video(paths[0]) as video:
+        assert cached.fps == video.fps and cached.num_frames == video.num_frames
+
+
+def test_what_cannot_be_decoded_is_told_as_without_a_cache(motion, tmp_path):
+    copy = shutil.copytree(motion, tmp_path / "set")
+    broken = sorted((copy / "videos").glob("val_*.mp4"))[1]
+    broken.write_bytes(b"no video")
+    with pytest.raises(DecodeError) as told:
+        open_video(broken)
+    cache = prepare_frame_cache(tmp_path / "frames", [broken], 36, num_workers=0, progress=False)
+    with pytest.raises(DecodeError, match=str(told.value)[:30]):
+        cache.open(broken)
+    plain, cached = (list(module(copy, frame_cache=wanted).val_dataloader()) for wanted in (False, True))
+    for one, two in zip(plain, cached, strict=True):
+        assert torch.equal(one["decoded"], two["decoded"])
+    assert not all(batch["decoded"].all() for batch in cached)
+
+
+def test_a_full_disk_leaves_nothing_behind(motion, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kinema.data.frame_cache._decode", full)
+    with pytest.raises(OSError, match="make room there"):
+        prepare_frame_cache(
+            tmp_path / "frames", [motion / "videos" / "val_00000a.mp4"], 36, num_workers=0, progress=False
+        )
+    assert not [path for path in (tmp_path / "frames").iterdir() if path.is_dir()]
+
+
+def test_crops_of_the_whole_frame_need_it_as_it_is(motion):
+    with pytest.raises(ValueError, match="random_resized"):
+        module(motion, frame_cache=True, train_crop="random_resized")
