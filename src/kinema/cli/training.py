@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from kinema.cli.overview import short_help
 from kinema.data.datamodule import VideoDataModule
+from kinema.evaluation.frame_order import FrameOrder
 from kinema.training import VideoClassifier
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
 from kinema.training.classifier import takes_all
@@ -45,6 +46,9 @@ class Run:
         wandb: `auto` is online where wandb has a key and offline elsewhere; `off` leaves it out.
         project: Project in wandb.
         group: Group in wandb, such as the experiment.
+        job_type: Job type in wandb, such as the variant of the experiment.
+        frame_orders: After training also evaluate with the frames of every video in these orders: shuffled, reversed or
+            frozen (the middle frame alone). What is lost tells what the network used.
         checkpoint_every_steps: Also write `last.ckpt` every so many steps, not only after each epoch.
     """
 
@@ -54,6 +58,8 @@ class Run:
     wandb: WandbMode = "auto"
     project: str = "kinema"
     group: str | None = None
+    job_type: str | None = None
+    frame_orders: list[FrameOrder] = field(default_factory=list)
     checkpoint_every_steps: int | None = None
 
 
@@ -169,12 +175,18 @@ class TrainingCLI(LightningCLI):
         extra = given.get("logger")
         loggers += extra if isinstance(extra, list) else [extra] if extra not in (None, True, False) else []
         wandb = wandb_logger(
-            folder.path, mode=run.wandb, project=run.project, name=run.name, group=run.group, config=config
+            folder.path,
+            mode=run.wandb,
+            project=run.project,
+            name=run.name,
+            group=run.group,
+            job_type=run.job_type,
+            config=config,
         )
         loggers += [wandb] if wandb is not None else []
         callbacks: list[Callback] = [
             RandomState(),
-            RecordEvaluation(folder),
+            RecordEvaluation(folder, run.frame_orders),
             DecodeGuard(folder),
             Checkpoints(folder, run.checkpoint_every_steps),
             Report(),

@@ -5,6 +5,7 @@ import math
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from kinema.data.clips import ClipBatch
 from kinema.data.decoding import DecodeError
+from kinema.evaluation.frame_order import FrameOrder
 from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores
 from kinema.training.classifier import VideoClassifier
 from kinema.training.record import RunFolder
@@ -196,10 +198,14 @@ class DecodeGuard(Callback):
 
 
 class RecordEvaluation(Callback):
-    """Write the scores of every video, the confusion matrix and `metrics.json` after each evaluation."""
+    """Write the scores of every video, the confusion matrix and `metrics.json` after each evaluation.
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    After training also the top-1 with the frames of every validation video in other orders, as `top1_<order>`.
+    """
+
+    def __init__(self, run: RunFolder, frame_orders: Sequence[FrameOrder] = ()) -> None:
+        self.run, self.frame_orders = run, frame_orders
+        self.in_order: dict[str, float] = {}
         self.seconds_before = self._saved_seconds = 0.0
         self._started = time.monotonic()
 
@@ -227,6 +233,8 @@ class RecordEvaluation(Callback):
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, VideoClassifier)
         if "val" in module.evaluated:
+            for order in self.frame_orders:
+                self.in_order[f"top1_{order}"] = video_metrics(module.evaluate_in_order(order))["top1"]
             self._write_metrics(trainer, module, "val")
 
     def _record(self, trainer: Trainer, module: LightningModule, part: str) -> None:
@@ -257,4 +265,5 @@ class RecordEvaluation(Callback):
             facts |= {"undecodable_train": len(guard.failed) if guard is not None else 0}
         if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
             facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch + 1}
-        self.run.write_metrics(video_metrics(module.evaluated[part]) | {"seconds": round(self.seconds, 2)} | facts)
+        measured = video_metrics(module.evaluated[part]) | self.in_order
+        self.run.write_metrics(measured | {"seconds": round(self.seconds, 2)} | facts)

@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from kinema.checkpoints import init_from
 from kinema.data.clips import ClipBatch
 from kinema.data.transforms import Normalisation, Normalise
+from kinema.evaluation.frame_order import FrameOrder, reorder_frames
 from kinema.evaluation.latency import need_compiler
 from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.views import Average, VideoScores, ViewScores
@@ -77,6 +78,7 @@ class VideoClassifier(LightningModule):
         self.class_names: list[str] | None = None
         self.init_weights: Path | None = None
         self.evaluated: dict[str, VideoScores] = {}
+        self.frame_order: FrameOrder | None = None  # of evaluations; not an option, for no result is reported with it
         self._views: ViewScores | None = None
         self.network: nn.Module
         if num_classes is not None:
@@ -182,6 +184,22 @@ class VideoClassifier(LightningModule):
             )
         self.class_names = names or self.class_names
 
+    @torch.no_grad()
+    def evaluate_in_order(self, order: FrameOrder) -> VideoScores:
+        """The scores of all validation videos with their frames in another order; to be called while a trainer is set up."""
+        loader = self.trainer.datamodule.val_dataloader()  # pyrefly: ignore[missing-attribute]
+        training, self.frame_order = self.training, order
+        self.eval()
+        try:
+            self._collect(loader)
+            for batch in loader:
+                self._evaluate(self.trainer.strategy.batch_to_device(batch))
+            assert self._views is not None
+            return self._views.compute()
+        finally:
+            self._views = self.frame_order = None
+            self.train(training)
+
     def _build(self, num_classes: int) -> None:
         self.num_classes = self.hparams["num_classes"] = num_classes
         self.network = create_model(self.model_name, num_classes=num_classes, **self.options)
@@ -210,7 +228,12 @@ class VideoClassifier(LightningModule):
 
     def _evaluate(self, batch: ClipBatch) -> None:
         assert self._views is not None
-        logits = self(self.normalise(batch["clip"]))
+        clip = (
+            batch["clip"]
+            if self.frame_order is None
+            else reorder_frames(batch["clip"], self.frame_order, batch["video"])
+        )
+        logits = self(self.normalise(clip))
         self._views.add(
             logits,
             label=batch["label"],

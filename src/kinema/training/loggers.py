@@ -43,7 +43,14 @@ class JsonLinesLogger(Logger):
 
 
 def wandb_logger(
-    folder: Path, *, mode: WandbMode, project: str, name: str, group: str | None, config: dict[str, Any]
+    folder: Path,
+    *,
+    mode: WandbMode,
+    project: str,
+    name: str,
+    group: str | None,
+    config: dict[str, Any],
+    job_type: str | None = None,
 ) -> Logger | None:
     """A wandb logger of a run, or None when it is off.
 
@@ -62,8 +69,9 @@ def wandb_logger(
         save_dir=folder,
         project=project,
         group=group,
+        job_type=job_type,
         offline=mode == "offline",
-        id=f"{name}-{folder.name}",
+        id=f"{name}-{folder.name}".replace("/", "-"),
         # Offline there is nothing to tell: the run folder is printed anyway.
         settings=wandb.Settings(silent=mode == "offline"),
     )
