@@ -5,15 +5,33 @@ from pathlib import Path
 import pytest
 import yaml
 
+import kinema
 from kinema.cli.training import TrainingCLI
+from kinema.sweeps.grid import read_sweep
+from kinema.sweeps.report import BEGIN
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-CONFIGS = sorted(path.relative_to(EXPERIMENTS) for path in EXPERIMENTS.rglob("*.yaml"))
+FILES = sorted(path.relative_to(EXPERIMENTS) for path in EXPERIMENTS.rglob("*.yaml"))
+SWEEPS = [path for path in FILES if path.stem.startswith("sweep")]
+CONFIGS = [path for path in FILES if path not in SWEEPS]
 
 
 def test_all_of_them_are_found():
-    # Add to this number with every configuration: a test that silently saw fewer would pass.
+    # Add to these numbers with every file: a test that silently saw fewer would pass.
     assert len(CONFIGS) == 8, CONFIGS
+    assert len(SWEEPS) == 1, SWEEPS
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=str)
+def test_every_variant_of_a_sweep_builds(file):
+    sweep = read_sweep(EXPERIMENTS / file)
+    assert sweep.claims, "an experiment says what would refute it"
+    assert f"kinema sweep experiments/{file}" in (EXPERIMENTS / file).read_text()
+    assert BEGIN in (EXPERIMENTS / file).with_name("README.md").read_text()
+    for run in sweep.runs():
+        if run.seed == sweep.seeds[0]:
+            cli = Parsed(run.arguments(Path("runs")))
+            kinema.create_model(cli.model.model_name, num_classes=12, **cli.model.options)
 
 
 class Parsed(TrainingCLI):

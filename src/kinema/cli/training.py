@@ -221,7 +221,7 @@ class TrainingCLI(LightningCLI):
 
 def run(arguments: Sequence[str]) -> int:
     """Run fit, validate or test; the last line printed is the run folder."""
-    _quieten()
+    quieten()
     if {"-h", "--help"} & set(arguments):
         print(short_help(arguments[0]))
         return 0
@@ -233,7 +233,7 @@ def run(arguments: Sequence[str]) -> int:
         cli = TrainingCLI(_with_config_of_run(arguments))
         cli.execute()
     except ArgumentError as error:
-        print(f"kinema: {_told_shortly(str(error))}", file=sys.stderr)
+        print(f"kinema: {told_shortly(str(error))}", file=sys.stderr)
         return 2
     except SIGTERMException:
         print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
@@ -247,7 +247,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"kinema: interrupted; {advice}", file=sys.stderr)
         status = 130
     except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
-        print(f"kinema: {type(error).__name__}: {_told_shortly(str(error))}", file=sys.stderr)
+        print(f"kinema: {type(error).__name__}: {told_shortly(str(error))}", file=sys.stderr)
         if cli is not None:
             (cli.run_folder.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         elif os.environ.get("KINEMA_TRACEBACK"):
@@ -262,7 +262,7 @@ def run(arguments: Sequence[str]) -> int:
     return status
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Drop what Lightning says at every start; its warnings stay."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -308,7 +308,7 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
     return arguments
 
 
-def _told_shortly(text: str) -> str:
+def told_shortly(text: str) -> str:
     """The heart of an error: jsonargparse wraps layers around what a class said, Lightning lists every weight."""
     if "loading state_dict" in text:
         missing, surplus = (len(re.findall(r'"[^"]+"', part)) for part in (*text.split("Unexpected key", 1), "")[:2])

@@ -4,10 +4,13 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+ORDERS = ("shuffled", "reversed", "frozen")
+"""Of frames, in which a run may have been evaluated besides."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,17 @@ class RunRow:
         undecodable: Those of them that could not be decoded, counted as wrong.
         epochs: Epochs trained.
         seconds: Wall time, set-up and evaluations included.
-        commit: Source of kinema.
+        commit: Commit of kinema.
         uncommitted_changes: Whether that source had changes.
         device: What it ran on.
         cpu_threads: Threads of torch.
         run: Name of the run folder.
+        source: The source alone (git's hash of its folder), which other files of a commit do not change.
+        parameters: Of the network.
+        top1_shuffled: Top-1 with the frames of every video shuffled; None where that was not asked for.
+        top1_reversed: Reversed.
+        top1_frozen: All of them the middle one.
+        status: "done", or "failed: " and why; a failed run has no figures.
     """
 
     variant: str
@@ -43,6 +52,16 @@ class RunRow:
     device: str
     cpu_threads: int
     run: str
+    source: str = ""
+    parameters: int = 0
+    top1_shuffled: float | None = None
+    top1_reversed: float | None = None
+    top1_frozen: float | None = None
+    status: str = "done"
+
+    @property
+    def done(self) -> bool:
+        return self.status == "done"
 
 
 def validation_curve(run: Path) -> list[tuple[int, float]]:
@@ -51,18 +70,49 @@ def validation_curve(run: Path) -> list[tuple[int, float]]:
     return [(line["epoch"] + 1, line["val/top1"]) for line in lines if "val/top1" in line]
 
 
-def read_run(folder: Path) -> RunRow | None:
-    """Read one run folder; None if it has not finished.
+def read_run(folder: Path, *, unfinished: bool = False) -> RunRow | None:
+    """Read one run folder; None if it has not finished, unless that is asked for.
 
     The folder's parent is the variant, as in `runs/<name>/<id>`.
     """
-    if not (folder / "metrics.json").is_file():
+    finished = (folder / "metrics.json").is_file()
+    if not finished and not unfinished:
         return None
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if finished else {"epochs": 0}
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    metrics.setdefault("epochs", len(validation_curve(folder)))  # not every epoch need be validated
+    if "epochs" not in metrics:  # a run of an early version
+        metrics["epochs"] = len(validation_curve(folder))
     known: dict[str, Any] = {**environment, **metrics, "variant": folder.parent.name, "run": folder.name}
-    return RunRow(**{field.name: known.get(field.name, 0) for field in fields(RunRow)})
+    return RunRow(**{field.name: known.get(field.name, _missing(field)) for field in fields(RunRow)})
+
+
+def _missing(field: Field) -> Any:
+    return 0 if field.default is MISSING else field.default
+
+
+def failed_row(variant: str, seed: int, run: str, reason: str, **facts: Any) -> RunRow:
+    """The row of a run that came to nothing.
+
+    Args:
+        variant, seed, run: As in `RunRow`.
+        reason: Why.
+        facts: What is known nonetheless, such as the commit.
+    """
+    known: dict[str, Any] = {
+        "top1": math.nan,
+        "top5": math.nan,
+        "videos": 0,
+        "undecodable": 0,
+        "epochs": 0,
+        "seconds": 0.0,
+        "commit": "",
+        "uncommitted_changes": False,
+        "device": "",
+        "cpu_threads": 0,
+        **facts,
+        "status": "failed: " + " ".join(reason.split())[:300],
+    }
+    return RunRow(variant=variant, seed=seed, run=run, **known)
 
 
 def read_runs(folders: Iterable[Path]) -> list[RunRow]:
@@ -79,6 +129,14 @@ def read_runs(folders: Iterable[Path]) -> list[RunRow]:
     return rows
 
 
+def append_result(path: Path, row: RunRow) -> None:
+    """Add a row to a table, which is made if it is not there."""
+    rows = read_results(path) if path.is_file() else []
+    unfinished = path.with_name(f".{path.name}")
+    write_results(unfinished, [*rows, row])
+    unfinished.replace(path)
+
+
 def write_results(path: Path, rows: Sequence[RunRow]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(RunRow)], lineterminator="\n")
@@ -89,11 +147,20 @@ def write_results(path: Path, rows: Sequence[RunRow]) -> None:
 def read_results(path: Path) -> list[RunRow]:
     def parsed(name: str, text: str) -> Any:
         kind: Any = types[name]
+        if kind == float | None:
+            return float(text) if text else None
         return text == "True" if kind is bool else kind(text)
 
     types = {field.name: field.type for field in fields(RunRow)}
     with path.open(newline="", encoding="utf-8") as file:
-        return [RunRow(**{name: parsed(name, text) for name, text in row.items()}) for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    unknown = sorted(set(rows[0]) - set(types)) if rows else []
+    if unknown:
+        raise ValueError(f"{path} has the columns {unknown}, which are none of a table of runs")
+    try:
+        return [RunRow(**{name: parsed(name, text) for name, text in row.items()}) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no table of runs: {error}; restore it, or remove it and collect again") from error
 
 
 @dataclass(frozen=True)
@@ -126,19 +193,37 @@ def paired_difference(rows: Sequence[RunRow], variant: str, baseline: str, metri
     return Difference(mean, mean - half, mean + half, len(shared))
 
 
+def mean_interval(rows: Sequence[RunRow], variant: str, metric: str = "top1") -> Difference:
+    """Mean of a variant over seeds, with its two-sided 95 % interval (Student's t).
+
+    Raises:
+        ValueError: If it has fewer than two seeds.
+    """
+    values = [getattr(row, metric) for row in rows if row.variant == variant]
+    if len(values) < 2:
+        raise ValueError(f"{variant} has {len(values)} runs; an interval needs at least two")
+    mean, half = fmean(values), _half_width(values)
+    return Difference(mean, mean - half, mean + half, len(values))
+
+
 def markdown_table(rows: Sequence[RunRow], *, baseline: str | None = None) -> str:
-    """Summarise runs: one line a variant, mean ± standard deviation over seeds, difference to the baseline."""
-    lines = [
-        "| variant | top-1 % | top-5 % | seeds | videos | seconds a run |"
-        + (f" top-1 minus {baseline}, 95 % interval |" if baseline else ""),
-        "|---|---|---|---|---|---|" + ("---|" if baseline else ""),
-    ]
+    """Summarise runs: one line a variant, mean ± standard deviation over seeds, difference to the baseline.
+
+    Parameters, and top-1 with frames in another order, have a column where all rows have them.
+    """
+    orders = [name for name in ORDERS if all(getattr(row, f"top1_{name}") is not None for row in rows)]
+    counted = all(row.parameters for row in rows)
+    head = ["variant", *(["parameters"] if counted else []), "top-1 %", "top-5 %", *orders, "seeds", "videos"]
+    head += ["seconds a run", *([f"top-1 minus {baseline}, 95 % interval"] if baseline else [])]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for variant in dict.fromkeys(row.variant for row in rows):
         of_variant = [row for row in rows if row.variant == variant]
         cells = [
             variant,
+            *(["/".join(dict.fromkeys(f"{row.parameters:,}" for row in of_variant))] if counted else []),
             _spread([100 * row.top1 for row in of_variant]),
             _spread([100 * row.top5 for row in of_variant]),
+            *(_spread([100 * getattr(row, f"top1_{order}") for row in of_variant]) for order in orders),
             " ".join(str(row.seed) for row in of_variant),
             "/".join(dict.fromkeys(str(row.videos) for row in of_variant)),
             f"{fmean(row.seconds for row in of_variant):.0f}",

@@ -52,21 +52,46 @@ def draw_curves(
     figure.savefig(path, dpi=110)
 
 
-def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "") -> None:
-    """Draw the mean top-1 of each variant, every seed as a dot."""
+def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: str | None = None) -> None:
+    """Draw the mean top-1 of each variant, every seed as a dot; upright for few variants, lying for many.
+
+    Args:
+        path: Picture to write.
+        rows: Finished runs.
+        title: Above the picture.
+        baseline: Variant whose mean is drawn through all others as a dashed line.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     variants = list(dict.fromkeys(row.variant for row in rows))
-    figure = Figure(figsize=(1.6 + 1.2 * len(variants), 3.6), layout="constrained")
+    values = {variant: [100 * row.top1 for row in rows if row.variant == variant] for variant in variants}
+    lying = len(variants) > 4
+    size = (6.4, 1.2 + 0.34 * len(variants)) if lying else (1.6 + 1.2 * len(variants), 3.6)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for place, variant in enumerate(variants):
-        values = [100 * row.top1 for row in rows if row.variant == variant]
-        axes.bar(place, fmean(values), color=f"C{place}", alpha=0.6, width=0.6)
-        axes.scatter([place] * len(values), values, color="black", s=14, zorder=3)
-        axes.annotate(f"{fmean(values):.1f}", (place, 2), ha="center")
-    axes.set_xticks(range(len(variants)), variants)
-    axes.set(ylabel="top-1 on validation videos, %", ylim=(0, 100), title=title)
+        mean, dots = fmean(values[variant]), values[variant]
+        colour = "0.5" if variant == baseline else "C0" if baseline else f"C{place}"
+        if lying:
+            axes.barh(place, mean, color=colour, alpha=0.6, height=0.7)
+            axes.scatter(dots, [place] * len(dots), color="black", s=12, zorder=3)
+            axes.annotate(f"{mean:.1f}", (1, place), va="center", fontsize=8)
+        else:
+            axes.bar(place, mean, color=colour, alpha=0.6, width=0.6)
+            axes.scatter([place] * len(dots), dots, color="black", s=14, zorder=3)
+            axes.annotate(f"{mean:.1f}", (place, 2), ha="center")
+    label, limits = "top-1 on validation videos, %", (0, 100)
+    if lying:
+        axes.set_yticks(range(len(variants)), variants, fontsize=8)
+        axes.invert_yaxis()
+        axes.set(xlabel=label, xlim=limits, title=title)
+    else:
+        axes.set_xticks(range(len(variants)), variants)
+        axes.set(ylabel=label, ylim=limits, title=title)
+    if baseline is not None and baseline in values:
+        line = axes.axvline if lying else axes.axhline
+        line(fmean(values[baseline]), color="0.4", linestyle="--", linewidth=1)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kinema.sweeps.claims import verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
+from kinema.sweeps.grid import Sweep
+from kinema.sweeps.running import Standing
 
 BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
 
@@ -49,6 +52,58 @@ def write_report(
         f"{markdown_table(rows, baseline=baseline)}\n\n{_provenance(rows)}\n\n```bash\n{command}\n```",
     )
     return rows
+
+
+def write_sweep_report(sweep: Sweep, state: Standing, folder: Path, *, command: str) -> None:
+    """Write where a sweep stands into its folder: `figure.png`, and the table and verdicts in `README.md`.
+
+    Args:
+        sweep: The sweep.
+        state: What has been run of it.
+        folder: Gets picture and README, which must have the two marks.
+        command: The command that runs the sweep and writes this.
+
+    Raises:
+        FileNotFoundError: If no run has finished.
+        ValueError: If the README has no place for results.
+    """
+    rows = list(state.rows)
+    if not rows:
+        raise FileNotFoundError(f"no run of the sweep {sweep.name} has finished; start it with 'kinema sweep'")
+    draw_bars(folder / "figure.png", rows, title=sweep.title or sweep.name.replace("_", " "), baseline=sweep.baseline)
+    baseline = sweep.baseline if any(row.variant == sweep.baseline for row in rows) else None
+    parts = [markdown_table(rows, baseline=baseline), "![Top-1 of every variant; dots are seeds](figure.png)"]
+    if sweep.claims:
+        parts.append(verdict_table(sweep.claims, rows))
+    parts += [*_flags(state), _provenance(rows), f"```bash\n{command}\n```"]
+    insert_results(folder / "README.md", "\n\n".join(parts))
+
+
+def _flags(state: Standing) -> list[str]:
+    """What a reader must know of a table that is not whole."""
+    flags = []
+    if state.failed:
+        told = "; ".join(f"{row.variant}, seed {row.seed}: {row.status}" for row in state.failed)
+        flags.append(f"**Failed**: {told}.")
+    if state.missing:
+        told = ", ".join(f"{run.variant.name} seed {run.seed}" for run in state.missing)
+        flags.append(f"**Not run yet**: {told}.")
+    if state.foreign:
+        variants = ", ".join(dict.fromkeys(row.variant for row in state.foreign))
+        flags.append(
+            f"**Left out**: {len(state.foreign)} rows of results.csv ({variants}) are of another configuration than that of "
+            "the sweep now."
+        )
+    sources = list(dict.fromkeys(row.source for row in state.rows))
+    if len(sources) > 1:
+        counts = ", ".join(
+            f"{sum(row.source == source for row in state.rows)} of `{source[:10]}`" for source in sources
+        )
+        flags.append(f"**Mixed**: the runs are of {len(sources)} states of the source: {counts}.")
+    if any(row.uncommitted_changes for row in state.rows):
+        changed = sum(row.uncommitted_changes for row in state.rows)
+        flags.append(f"**Changed**: {changed} runs are of a source with changes that were not committed.")
+    return flags
 
 
 def insert_results(readme: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:

@@ -256,7 +256,9 @@ class RecordEvaluation(Callback):
         callbacks: list[Callback] = trainer.callbacks  # pyrefly: ignore[missing-attribute]
         checkpoints = next((callback for callback in callbacks if isinstance(callback, Checkpoints)), None)
         fitting = trainer.state.fn == "fit"
-        facts: dict[str, Any] = {"stage": trainer.state.fn.value if trainer.state.fn else None, "part": part}
+        count = sum(parameter.numel() for parameter in module.network.parameters())
+        facts: dict[str, Any] = {"parameters": count}
+        facts |= {"stage": trainer.state.fn.value if trainer.state.fn else None, "part": part}
         guard = next((callback for callback in callbacks if isinstance(callback, DecodeGuard)), None)
         if fitting:
             # Lightning counts an epoch as done when its validation has ended, so that one is not counted yet.

@@ -82,6 +82,7 @@ class RunFolder:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name(),
             "packages": {name: _version(name) for name in ("kinema", *_PACKAGES, "torchcodec")},
             "commit": commit,
+            "source": source_tree(),
             "uncommitted_changes": bool(diff),
             **facts,
         }
@@ -132,6 +133,13 @@ def source_state() -> tuple[str, str]:
     source = Path(__file__).resolve().parent
     commit = _git(source, "rev-parse", "HEAD").strip()
     return commit, _git(source, "diff", "HEAD") if commit else ""
+
+
+def source_tree() -> str:
+    """Git's hash of kinema's source at the commit, without changes; "" outside a checkout."""
+    source = Path(__file__).resolve().parents[1]
+    inside = _git(source, "rev-parse", "--show-prefix").strip()
+    return _git(source, "rev-parse", f"HEAD:{inside.rstrip('/')}").strip() if inside else ""
 
 
 def processor_name() -> str:

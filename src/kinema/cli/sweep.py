@@ -1,0 +1,157 @@
+"""`kinema sweep FILE`: run the variants of an experiment with several seeds, and write what they come to beside the question.
+
+What has a row in results.csv is not run again, so a sweep that was stopped goes on, also on another machine.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kinema.sweeps.grid import Sweep, SweepError, read_sweep
+from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
+from kinema.sweeps.report import write_sweep_report
+from kinema.sweeps.running import RESULTS, Standing, run_sweep, standing
+
+
+def run(arguments: Sequence[str]) -> int:
+    arguments = list(arguments[1:])
+    collect = arguments[:1] == ["collect"]
+    parser = _collect_parser() if collect else _parser()
+    options, extra = parser.parse_known_args(arguments[1:] if collect else arguments)
+    stray = [argument for argument in extra if not (argument.startswith("--") and "." in argument and "=" in argument)]
+    if stray:
+        parser.error(f"{' '.join(stray)} is not understood; options for all runs have the form --data.root=FOLDER")
+    try:
+        return (_collect if collect else _sweep)(options, extra)
+    except (SweepError, LauncherError, FileNotFoundError, ValueError, OSError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kinema: interrupted; the same command goes on with it", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kinema sweep",
+        description=__doc__,
+        epilog="Options of kinema fit with a value, such as --data.root=FOLDER, are given to all runs. "
+        "'kinema sweep collect FILE' only writes table and picture again.",
+    )
+    _add_common(parser)
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants alone")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local")
+    parser.add_argument("--workers", type=int, help="runs at a time on this machine; by its processors if not given")
+    parser.add_argument("--threads", type=int, default=1, help="processors of each run")
+    parser.add_argument("--address", help="of the Ray cluster, HOST:PORT")
+    parser.add_argument(
+        "--slurm", nargs="+", default=[], metavar="NAME=VALUE", help="for submitit: timeout_min=600 slurm_partition=gpu"
+    )
+    return parser
+
+
+def _collect_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kinema sweep collect", description="Write table and picture of a sweep again."
+    )
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="such as experiments/shift_fraction/sweep.yaml")
+    parser.add_argument("--output", type=Path, help="folder of results.csv, figure.png and README.md; that of the file")
+
+
+def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
+    from kinema.cli import main
+
+    sweep = read_sweep(options.file)
+    unknown = sorted(set(options.only) - {variant.name for variant in sweep.variants})
+    if unknown:
+        names = ", ".join(variant.name for variant in sweep.variants)
+        raise SweepError(f"--only names {', '.join(unknown)}, which is no variant; the variants are {names}")
+    _check_options(sweep, extra)
+    folder = _output(options)
+    state = standing(sweep, folder / RESULTS, extra)
+    missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
+    print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
+    if options.dry_run:
+        for one in missing:
+            print("kinema", shlex.join(one.arguments(options.root)))
+        return 0
+    rows = run_sweep(
+        sweep,
+        main,
+        _launcher(options),
+        root=options.root,
+        table=folder / RESULTS,
+        extra=extra,
+        only=options.only,
+    )
+    failed = [row for row in rows if not row.done]
+    _write(sweep, standing(sweep, folder / RESULTS, extra), options, extra)
+    for row in failed:
+        print(f"kinema: {row.variant}, seed {row.seed} {row.status}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _collect(options: argparse.Namespace, extra: list[str]) -> int:
+    sweep = read_sweep(options.file)
+    _write(sweep, standing(sweep, _output(options) / RESULTS, extra), options, extra)
+    return 0
+
+
+def _output(options: argparse.Namespace) -> Path:
+    folder = options.output or options.file.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(sweep: Sweep, state: Standing, options: argparse.Namespace, extra: Sequence[str]) -> None:
+    if not state.rows:
+        return
+    folder = _output(options)
+    readme = folder / "README.md"
+    if not readme.is_file():
+        from kinema.sweeps.report import BEGIN, END
+
+        readme.write_text(f"# {sweep.name}\n\n{BEGIN}\n\n{END}\n", encoding="utf-8")
+    write_sweep_report(sweep, state, folder, command=shlex.join(["kinema", "sweep", str(options.file), *extra]))
+    print(f"{len(state.rows)} of {len(state.rows) + len(state.missing)} runs in {readme}")
+
+
+def _launcher(options: argparse.Namespace) -> Launcher:
+    if options.launcher == "slurm":
+        parameters = dict(pair.split("=", 1) for pair in options.slurm)
+        values: dict[str, Any] = {name: int(value) if value.isdigit() else value for name, value in parameters.items()}
+        return Slurm(options.root / "submitit", threads=options.threads, **values)
+    if options.launcher == "ray":
+        return RayCluster(options.address, threads=options.threads)
+    return Local(options.workers, options.threads)
+
+
+def _check_options(sweep: Sweep, extra: Sequence[str]) -> None:
+    """Read the configuration of every variant before any is run: a misspelt key fails now, not in an hour."""
+    from jsonargparse import ArgumentError
+
+    from kinema.cli.training import TrainingCLI, quieten, told_shortly
+
+    quieten()
+
+    class Checked(TrainingCLI):
+        def instantiate_classes(self) -> None:
+            pass
+
+    for run in sweep.runs(extra):
+        if run.seed != sweep.seeds[0]:
+            break
+        try:
+            Checked(run.arguments(Path("runs")))
+        except ArgumentError as error:
+            raise SweepError(f"the variant {run.variant.name}: {told_shortly(str(error))}") from error

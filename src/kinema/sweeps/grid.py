@@ -1,0 +1,210 @@
+"""A sweep file: the variants of an experiment, and the runs they come to.
+
+base: base.yaml                # a complete configuration of `kinema fit`
+seeds: [0, 1, 2]
+baseline: plain                # the variant that others are compared with, seed by seed
+variants:                      # name: what it changes; {base: other.yaml} starts from another file
+  plain: {model.init_args.shift_fraction: 0}
+  eighth: {model.init_args.shift_fraction: 0.125}
+grid:                          # beside or instead of variants: every combination
+  model.init_args.shift_fraction: [0, 0.25]
+  model.init_args.residual: [true, false]
+claims:                        # what the paper says, judged by the runs, see `kinema.sweeps.claims`
+  - {variant: eighth, above: plain, paper: "table 2: +17.1"}
+"""
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinema.sweeps.claims import Claim, read_claim
+
+_KEYS = {"base", "seeds", "baseline", "variants", "grid", "claims", "title"}
+
+
+class SweepError(ValueError):
+    """A sweep file that cannot be run as it is; the text says what to change."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One answer to the question of an experiment.
+
+    Args:
+        name: Of the variant.
+        base: The configuration it starts from.
+        changes: Option to value, such as `model.init_args.shift_fraction`.
+    """
+
+    name: str
+    base: Path
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One variant with one seed.
+
+    Args:
+        experiment: Name of the experiment.
+        variant: What is run.
+        seed: Of everything.
+        extra: Options given to all runs of the sweep.
+    """
+
+    experiment: str
+    variant: Variant
+    seed: int
+    extra: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Follows from what is run: the content of the base, the changes, the options given to all, and the seed."""
+        base = yaml.safe_load(self.variant.base.read_text(encoding="utf-8"))
+        for part in ("run", "seed_everything"):
+            base.pop(part, None)
+        told = json.dumps([base, dict(self.variant.changes), list(self.extra), self.seed], sort_keys=True, default=str)
+        return f"seed{self.seed}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+    def folder(self, root: Path) -> Path:
+        """Where the run records itself."""
+        return root / self.experiment / self.variant.name / self.id
+
+    def arguments(self, root: Path) -> list[str]:
+        """What `kinema` is called with."""
+        changes = [f"--{option}={json.dumps(value)}" for option, value in self.variant.changes.items()]
+        where = [f"--run.root={root}", f"--run.name={self.experiment}/{self.variant.name}", f"--run.id={self.id}"]
+        groups = [f"--run.group={self.experiment}", f"--run.job_type={self.variant.name}"]
+        seed = f"--seed_everything={self.seed}"
+        return ["fit", "--config", str(self.variant.base), *changes, *self.extra, seed, *where, *groups]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All runs of an experiment.
+
+    Args:
+        name: Of the experiment, that of its folder; with the file's name behind it unless that is `sweep.yaml`.
+        folder: Of the experiment.
+        variants: In the order of the file.
+        seeds: Each variant is run with.
+        baseline: Variant that others are compared with.
+        claims: What is judged.
+        title: Of the picture.
+    """
+
+    name: str
+    folder: Path
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    baseline: str | None = None
+    claims: tuple[Claim, ...] = ()
+    title: str = ""
+
+    def runs(self, extra: Sequence[str] = ()) -> Iterator[SweepRun]:
+        """Seed by seed, so that a sweep that is stopped has compared all variants already."""
+        for seed, variant in itertools.product(self.seeds, self.variants):
+            yield SweepRun(self.name, variant, seed, tuple(extra))
+
+
+def read_sweep(file: str | Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        SweepError: If it names an unknown key, has no variant, two of one name or of one content, a value that is no
+            number, or compares with a variant that it does not have.
+        FileNotFoundError: If the file, or the base of a variant, is not there.
+    """
+    file = Path(file)
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SweepError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(told, dict):
+        raise SweepError(f"{file} holds no mapping; write base, seeds and variants, see kinema.sweeps.grid")
+    unknown = sorted(set(told) - _KEYS)
+    if unknown:
+        raise SweepError(f"{file}: {', '.join(unknown)} is no key of a sweep; the keys are {', '.join(sorted(_KEYS))}")
+    variants = [*_listed(file, told), *_combined(file, told)]
+    if not variants:
+        raise SweepError(f"{file} has no variant; write some below variants or grid")
+    _check_distinct(file, variants)
+    seeds = told.get("seeds", [0, 1, 2])
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise SweepError(f"{file}: seeds={seeds!r}; give a list of whole numbers, such as [0, 1, 2]")
+    if len(set(seeds)) < len(seeds):
+        raise SweepError(f"{file}: seeds={seeds} names one twice; a seed is run once")
+    names = [variant.name for variant in variants]
+    baseline = told.get("baseline")
+    if baseline is not None and baseline not in names:
+        raise SweepError(f"{file}: the baseline {baseline!r} is no variant; the variants are {', '.join(names)}")
+    try:
+        claims = tuple(read_claim(claim, names) for claim in told.get("claims") or [])
+    except ValueError as error:
+        raise SweepError(f"{file}: {error}") from error
+    name = file.parent.resolve().name + ("" if file.stem == "sweep" else f"-{file.stem}")
+    return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""))
+
+
+def _listed(file: Path, told: Mapping[str, Any]) -> Iterator[Variant]:
+    variants = told.get("variants") or {}
+    if not isinstance(variants, dict):
+        raise SweepError(f"{file}: variants is {type(variants).__name__}; write a name and its changes for each")
+    for name, changes in variants.items():
+        changes = dict(changes or {})
+        yield Variant(_name(file, str(name)), _base(file, changes.pop("base", told.get("base"))), changes)
+
+
+def _combined(file: Path, told: Mapping[str, Any]) -> Iterator[Variant]:
+    grid = told.get("grid")
+    if grid is None:
+        return
+    if not isinstance(grid, dict) or not grid:
+        raise SweepError(f"{file}: the grid is empty; write an option and a list of values for each axis")
+    for option, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise SweepError(f"{file}: the grid gives {option} no list of values, but {values!r}; give at least one")
+    for values in itertools.product(*grid.values()):
+        changes = dict(zip(grid, values, strict=True))
+        name = ",".join(f"{option.rpartition('.')[2]}={_short(value)}" for option, value in changes.items())
+        yield Variant(_name(file, name), _base(file, told.get("base")), changes)
+
+
+def _short(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _name(file: Path, name: str) -> str:
+    if not name or any(letter in name for letter in "/\\|") or name.startswith("."):
+        raise SweepError(f"{file}: the variant {name!r} cannot name a folder; use letters, digits, = , and _")
+    return name
+
+
+def _base(file: Path, base: Any) -> Path:
+    if base is None:
+        raise SweepError(f"{file} has no base; name the configuration that variants start from")
+    path = file.parent / str(base)
+    if not path.is_file():
+        raise FileNotFoundError(f"{file}: the base {path} does not exist")
+    return path
+
+
+def _check_distinct(file: Path, variants: Sequence[Variant]) -> None:
+    seen: dict[str, str] = {}
+    for variant in variants:
+        for value in variant.changes.values():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SweepError(f"{file}: the variant {variant.name} has the value {value}; give a number")
+        content = SweepRun("", variant, 0).id
+        if variant.name in seen.values():
+            raise SweepError(f"{file}: two variants are named {variant.name}; give each its own name")
+        if content in seen:
+            raise SweepError(f"{file}: {seen[content]} and {variant.name} are the same run; leave one of them out")
+        seen[content] = variant.name

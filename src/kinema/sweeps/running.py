@@ -1,0 +1,137 @@
+"""Run what a sweep still needs, and write every run down as it ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from kinema.sweeps.collect import RunRow, append_result, failed_row, read_results, read_run
+from kinema.sweeps.grid import Sweep, SweepRun
+from kinema.sweeps.launchers import DONE, Execute, Job, Launcher
+
+RESULTS = "results.csv"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands.
+
+    Args:
+        rows: Of finished runs, in the order of the sweep.
+        missing: Runs that have not finished.
+        failed: The last row of each missing run that failed.
+        foreign: Rows of the table that are none of this sweep's runs: of another configuration, or a variant since removed.
+    """
+
+    rows: tuple[RunRow, ...]
+    missing: tuple[SweepRun, ...]
+    failed: tuple[RunRow, ...]
+    foreign: tuple[RunRow, ...]
+
+
+def standing(sweep: Sweep, table: Path, extra: Sequence[str] = ()) -> Standing:
+    """Read the table of a sweep.
+
+    Args:
+        sweep: The sweep.
+        table: Its results.csv, which need not be there.
+        extra: Options given to all runs.
+    """
+    known = read_results(table) if table.is_file() else []
+    wanted = {(run.variant.name, run.id): run for run in sweep.runs(extra)}
+    done = {(row.variant, row.run): row for row in known if row.done and (row.variant, row.run) in wanted}
+    failed = {(row.variant, row.run): row for row in known if not row.done and (row.variant, row.run) in wanted}
+    return Standing(
+        rows=tuple(done[key] for key in wanted if key in done),
+        missing=tuple(run for key, run in wanted.items() if key not in done),
+        failed=tuple(row for key, row in failed.items() if key not in done),
+        foreign=tuple(row for row in known if (row.variant, row.run) not in wanted),
+    )
+
+
+def run_sweep(
+    sweep: Sweep,
+    execute: Execute,
+    launcher: Launcher,
+    *,
+    root: Path,
+    table: Path,
+    extra: Sequence[str] = (),
+    only: Sequence[str] = (),
+    progress: bool = True,
+) -> list[RunRow]:
+    """Compute the runs that have no row yet, and append each to the table as it ends.
+
+    A run that failed before is tried again, from its beginning; its old row stays. One that was stopped goes on from its
+    last checkpoint. One that ended while nobody looked is only written down.
+
+    Args:
+        sweep: What to run.
+        execute: `kinema.cli.main`.
+        launcher: Where.
+        root: Folder of all runs.
+        table: The results.csv of the experiment.
+        extra: Options given to all runs.
+        only: Variants to run; all when empty.
+        progress: Show a bar with the time left, on the error stream.
+
+    Returns:
+        The rows of this call, failed ones too.
+    """
+    state = standing(sweep, table, extra)
+    runs = [run for run in state.missing if not only or run.variant.name in only]
+    failed_before = {(row.variant, row.run) for row in state.failed}
+    new: list[RunRow] = []
+    jobs: list[Job] = []
+    waiting: list[SweepRun] = []
+    for run in runs:
+        folder = run.folder(root)
+        if (folder / DONE).is_file() and (row := _row_of(run, folder)) is not None:
+            append_result(table, row)
+            new.append(row)
+            continue
+        arguments = tuple(run.arguments(root))
+        stopped = (folder / "checkpoints" / "last.ckpt").is_file() and (run.variant.name, run.id) not in failed_before
+        resume = (*arguments, "--ckpt_path", str(folder)) if stopped else None
+        jobs.append(Job(arguments, folder, folder.with_name(f"{folder.name}.log"), resume))
+        waiting.append(run)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console, disable=not progress) as bar:
+        total = len(state.rows) + len(runs)
+        task = bar.add_task(sweep.name, total=total, completed=total - len(jobs))
+        for place, outcome in launcher.outcomes(execute, jobs) if jobs else ():
+            run, job = waiting[place], jobs[place]
+            row = _row_of(run, job.folder) if outcome.status == 0 else None
+            if row is None:
+                said = outcome.said or "it ended without results"
+                row = failed_row(run.variant.name, run.seed, run.id, said, **_facts_of(job.folder, run))
+            append_result(table, row)
+            new.append(row)
+            bar.advance(task)
+            if progress:
+                bar.console.print(_told(row, job), highlight=False, markup=False)
+    return new
+
+
+def _row_of(run: SweepRun, folder: Path) -> RunRow | None:
+    row = read_run(folder)
+    return row and replace(row, variant=run.variant.name, seed=run.seed)
+
+
+def _facts_of(folder: Path, run: SweepRun) -> dict[str, object]:
+    """What a failed run still says of itself: the source and the machine."""
+    if not (folder / "environment.json").is_file():
+        return {}
+    row = read_run(folder, unfinished=True)
+    assert row is not None
+    names = ("commit", "source", "uncommitted_changes", "device", "cpu_threads")
+    return {name: getattr(row, name) for name in names}
+
+
+def _told(row: RunRow, job: Job) -> str:
+    if not row.done:
+        return f"{row.variant}, seed {row.seed}: {row.status}; see {job.log}"
+    return f"{row.variant}, seed {row.seed}: top-1 {row.top1:.1%} in {row.seconds:.0f} s"

@@ -1,0 +1,74 @@
+"""Verdicts by the interval, against numbers worked out by hand."""
+
+import pytest
+
+from kinema.sweeps.claims import judge, read_claim, verdict_table
+from kinema.sweeps.collect import RunRow
+
+
+def rows(**tops):
+    return [
+        RunRow(variant, seed, top1, 1.0, 50, 0, 3, 1.0, "c", False, "cpu", 1, f"seed{seed}")
+        for variant, values in tops.items()
+        for seed, top1 in enumerate(values)
+    ]
+
+
+# Differences 0.10, 0.08, 0.15: 11.0 points [2.04, 19.96].
+PAIR = rows(a=(0.70, 0.72, 0.77), b=(0.60, 0.64, 0.62))
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ({"variant": "a", "above": "b"}, "agrees"),
+        ({"variant": "b", "above": "a"}, "disagrees"),
+        ({"variant": "a", "above": "b", "by": 2.0}, "agrees"),
+        ({"variant": "a", "above": "b", "by": 2.1}, "undecided"),
+        ({"variant": "a", "above": "b", "by": 20}, "disagrees"),
+        ({"variant": "a", "near": "b", "by": 20}, "agrees"),
+        ({"variant": "a", "near": "b", "by": 19}, "undecided"),
+        ({"variant": "a", "near": "b", "by": 2}, "disagrees"),
+        ({"variant": "b", "near": "a", "by": 2}, "disagrees"),
+        # a: mean 73, s = 3.6056, half width 8.957: [64.04, 81.96]
+        ({"variant": "a", "at_least": 64}, "agrees"),
+        ({"variant": "a", "at_least": 65}, "undecided"),
+        ({"variant": "a", "at_least": 82}, "disagrees"),
+        ({"variant": "a", "at_most": 82}, "agrees"),
+        ({"variant": "a", "at_most": 81}, "undecided"),
+        ({"variant": "a", "at_most": 64}, "disagrees"),
+    ],
+)
+def test_verdicts(claim, verdict):
+    assert judge(read_claim(claim, ["a", "b"]), PAIR)[0] == verdict
+
+
+def test_equal_in_every_seed_is_not_above_but_near_and_at_most():
+    same = rows(a=(0.5, 0.5), b=(0.5, 0.5))
+    assert judge(read_claim({"variant": "a", "above": "b"}, ["a", "b"]), same)[0] == "undecided"
+    assert judge(read_claim({"variant": "a", "near": "b", "by": 1}, ["a", "b"]), same)[0] == "agrees"
+    assert judge(read_claim({"variant": "a", "at_most": 50}, ["a", "b"]), same)[0] == "agrees"
+
+
+def test_one_seed_decides_nothing():
+    claim = read_claim({"variant": "a", "above": "b", "paper": "+9.4"}, ["a", "b"])
+    one = rows(a=(0.9,), b=(0.1,))
+    assert judge(claim, one) == ("undecided", None)
+    assert "| a above b | +9.4 | needs two seeds | **undecided** |" in verdict_table([claim], one)
+    assert "| +11.0 [+2.0, +20.0] | **agrees** |" in verdict_table([claim], PAIR)
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ("a above b", "names no variant"),
+        ({"variant": "a"}, "is not understood"),
+        ({"variant": "a", "above": "b", "at_most": 3}, "is not understood"),
+        ({"variant": "a", "over": "b", "above": "b"}, "is not understood"),
+        ({"variant": "a", "near": "b"}, "add by, in points"),
+        ({"variant": "a", "above": "c"}, "names 'c', which is no variant"),
+    ],
+)
+def test_claims_that_are_none(claim, told):
+    with pytest.raises(ValueError, match=told):
+        read_claim(claim, ["a", "b"])

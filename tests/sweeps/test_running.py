@@ -1,0 +1,160 @@
+"""A sweep runs what has no row, writes rows as runs end, goes on after being stopped, and survives runs that fail."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pretended import fit
+
+from kinema.sweeps.collect import read_results
+from kinema.sweeps.grid import read_sweep
+from kinema.sweeps.launchers import DONE, LauncherError, Local
+from kinema.sweeps.running import run_sweep, standing
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {lr: 1}\n")
+
+    def call(*whats, seeds=(0, 1)):
+        variants = {what.replace(" ", "_"): {"m.do": what} for what in whats}
+        file = tmp_path / "sweep.yaml"
+        file.write_text(json.dumps({"base": "base.yaml", "seeds": seeds, "variants": variants}))
+        return read_sweep(file)
+
+    return call
+
+
+def runs_of(sweep, tmp_path, launcher=None, **options):
+    places = {"root": tmp_path / "runs", "table": tmp_path / "results.csv", "progress": False}
+    return run_sweep(sweep, fit, launcher or Local(2), **places, **options)
+
+
+def calls(tmp_path):
+    return {path.parent.name: int(path.read_text()) for path in tmp_path.rglob("*.calls")}
+
+
+def test_every_run_gets_a_row_and_none_is_run_twice(sweep, tmp_path):
+    two = sweep("well", "fine")
+    rows = runs_of(two, tmp_path)
+    assert sorted((row.variant, row.seed, row.top1, row.status) for row in rows) == [
+        (variant, seed, 0.5 + seed / 100, "done") for variant in ("fine", "well") for seed in (0, 1)
+    ]
+    assert {row.run for row in read_results(tmp_path / "results.csv")} == {run.id for run in two.runs()}
+    assert len({row.cpu_threads for row in rows}) == 2, "two processes share four runs"
+    assert runs_of(two, tmp_path) == []
+    assert [row.variant for row in runs_of(sweep("well", "fine", "new"), tmp_path)] == ["new", "new"]
+    log = next((tmp_path / "runs").rglob("seed0*.log"))
+    assert log.read_text().startswith("training fit --config")
+
+
+def test_a_table_alone_is_enough_to_go_on_elsewhere(sweep, tmp_path):
+    one = sweep("well")
+    runs_of(one, tmp_path)
+    (tmp_path / "runs").rename(tmp_path / "left behind")
+    assert runs_of(one, tmp_path) == []
+
+
+@pytest.mark.parametrize("launcher", [Local(1), Local(2)])
+def test_runs_that_fail_are_kept_and_tried_again(sweep, tmp_path, launcher):
+    both = sweep("fail once", "raise", "well")
+    rows = runs_of(both, tmp_path, launcher)
+    status = {row.variant: row.status for row in rows}
+    assert status["fail_once"] == "failed: NonFiniteLossError: the loss is nan"
+    assert status["raise"] == "failed: ZeroDivisionError: nothing to share" and status["well"] == "done"
+    assert {row.commit for row in rows if not row.done} == {"abc"}
+    again = {(row.variant, row.status) for row in runs_of(both, tmp_path, launcher)}
+    assert again == {("fail_once", "done"), ("raise", "failed: ZeroDivisionError: nothing to share")}
+    table = read_results(tmp_path / "results.csv")
+    assert len(table) == 6 + 4
+    state = standing(both, tmp_path / "results.csv")
+    assert {row.variant for row in state.rows} == {"fail_once", "well"}
+    assert {row.variant for row in state.failed} == {"raise"} and len(state.missing) == 2
+
+
+def test_a_process_that_dies_costs_its_own_run_alone(sweep, tmp_path):
+    rows = {row.variant: row.status for row in runs_of(sweep("die", "well", "fine", seeds=(0,)), tmp_path, Local(1))}
+    assert rows["well"] == rows["fine"] == "done"
+    assert rows["die"].startswith("failed: the process that computed it died")
+
+
+def test_a_run_that_was_stopped_goes_on_and_one_that_ended_unseen_is_written_down(sweep, tmp_path):
+    one = sweep("well", seeds=(0, 1, 2))
+    first, second, third = (run.folder(tmp_path / "runs") for run in one.runs())
+    (first / "checkpoints").mkdir(parents=True)
+    (first / "checkpoints" / "last.ckpt").touch()
+    runs_of(one, tmp_path, only=["well"])
+    (tmp_path / "results.csv").unlink()
+    assert json.loads((first / "metrics.json").read_text())["resumed"]
+    assert not json.loads((second / "metrics.json").read_text())["resumed"]
+    (third / DONE).unlink()
+    assert {row.seed for row in runs_of(one, tmp_path)} == {0, 1, 2}
+    counted = [int(Path(f"{folder}.calls").read_text()) for folder in (first, second, third)]
+    assert counted == [1, 1, 2]
+
+
+def test_a_run_that_cannot_go_on_starts_again(sweep, tmp_path):
+    one = sweep("refuse to go on", seeds=(0,))
+    (folder,) = (run.folder(tmp_path / "runs") for run in one.runs())
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    assert [row.status for row in runs_of(one, tmp_path)] == ["done"]
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_rows_of_another_configuration_are_told_apart(sweep, tmp_path):
+    runs_of(sweep("well"), tmp_path)
+    state = standing(sweep("fine"), tmp_path / "results.csv")
+    assert not state.rows and len(state.missing) == 2
+    assert {row.variant for row in state.foreign} == {"well"}
+
+
+@pytest.mark.skipif(not hasattr(os, "kill"), reason="signals of POSIX")
+def test_no_process_stays_behind_when_the_sweep_is_killed(sweep, tmp_path):
+    sweep("sleep")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from kinema.sweeps.grid import read_sweep; from kinema.sweeps.launchers import Local\n"
+        "from kinema.sweeps.running import run_sweep; from pretended import fit\n"
+        "if __name__ == '__main__':\n"
+        "    here = Path(sys.argv[1])\n"
+        "    places = {'root': here / 'runs', 'table': here / 'r.csv', 'progress': False}\n"
+        "    run_sweep(read_sweep(here / 'sweep.yaml'), fit, Local(2), **places)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    here = Path(__file__).parent
+    process = subprocess.Popen(
+        [sys.executable, script, tmp_path, here],
+        env={**os.environ, "PYTHONPATH": f"{here}:{os.environ.get('PYTHONPATH', '')}"},
+    )
+    deadline = time.monotonic() + 120
+    while len(facts := list(tmp_path.rglob("environment.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(0.5)
+    workers = [json.loads(path.read_text())["cpu_threads"] for path in facts]
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(_runs(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(_runs(worker) for worker in workers)
+
+
+def _runs(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_no_worker_is_told():
+    with pytest.raises(LauncherError, match="give at least 1"):
+        Local(0)
+    assert Local(threads=10**6).workers == 1
