@@ -12,7 +12,7 @@ def fit(arguments):
     """Record a run as `kinema fit` does; the option --do tells what shall happen."""
     options = dict(argument.removeprefix("--").split("=", 1) for argument in arguments if "=" in argument)
     folder = Path(options["run.root"]) / options["run.name"] / options["run.id"]
-    seed, what = int(options["seed_everything"]), options.get("m.do", "well").strip('"')
+    seed, what = int(options["seed_everything"]), options.get("m.do", "well")
     marker = folder.parent / f"{folder.name}.calls"
     marker.parent.mkdir(parents=True, exist_ok=True)
     calls = int(marker.read_text()) if marker.exists() else 0

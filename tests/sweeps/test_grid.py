@@ -23,14 +23,17 @@ def write(tmp_path):
 
 
 def test_variants_and_seeds_become_runs(write):
-    sweep = write("{base: base.yaml, seeds: [3, 1], variants: {a: {m.x: 1}, b: {m.x: [1, 2]}, c: {base: other.yaml}}}")
+    sweep = write(
+        "{base: base.yaml, seeds: [3, 1], variants: {a: {m.x: 1}, b: {m.x: [1, 2], m.name: joint, m.off: null}, c: {base: other.yaml}}}"
+    )
     assert sweep.name == "shift"
     runs = list(sweep.runs(["--data.root=/d"]))
     assert [(run.variant.name, run.seed) for run in runs] == [(v, s) for s in (3, 1) for v in "abc"]
     assert len({run.id for run in runs}) == 6
     arguments = runs[1].arguments(Path("runs"))
     base = str(sweep.folder / "base.yaml")
-    assert arguments[:5] == ["fit", "--config", base, "--m.x=[1, 2]", "--data.root=/d"]
+    changes = ["--m.x=[1, 2]", "--m.name=joint", "--m.off=null"]
+    assert arguments[:7] == ["fit", "--config", base, *changes, "--data.root=/d"]
     assert {"--seed_everything=3", "--run.root=runs", "--run.name=shift/b", f"--run.id={runs[1].id}"} <= set(arguments)
     assert {"--run.group=shift", "--run.job_type=b"} <= set(arguments)
     assert runs[2].arguments(Path("runs"))[2].endswith("other.yaml")

@@ -79,7 +79,10 @@ class SweepRun:
 
     def arguments(self, root: Path) -> list[str]:
         """What `kinema` is called with."""
-        changes = [f"--{option}={json.dumps(value)}" for option, value in self.variant.changes.items()]
+        changes = [
+            f"--{option}={value if isinstance(value, str) else json.dumps(value)}"
+            for option, value in self.variant.changes.items()
+        ]
         where = [f"--run.root={root}", f"--run.name={self.experiment}/{self.variant.name}", f"--run.id={self.id}"]
         groups = [f"--run.group={self.experiment}", f"--run.job_type={self.variant.name}"]
         seed = f"--seed_everything={self.seed}"
