@@ -23,9 +23,8 @@ def write(tmp_path):
 
 
 def test_variants_and_seeds_become_runs(write):
-    sweep = write(
-        "{base: base.yaml, seeds: [3, 1], variants: {a: {m.x: 1}, b: {m.x: [1, 2], m.name: joint, m.off: null}, c: {base: other.yaml}}}"
-    )
+    changes = "a: {m.x: 1}, b: {m.x: [1, 2], m.name: joint, m.off: null}, c: {base: other.yaml}"
+    sweep = write("{base: base.yaml, seeds: [3, 1], variants: {" + changes + "}}")
     assert sweep.name == "shift"
     runs = list(sweep.runs(["--data.root=/d"]))
     assert [(run.variant.name, run.seed) for run in runs] == [(v, s) for s in (3, 1) for v in "abc"]

@@ -75,6 +75,7 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help="as for model")
     parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64, 96], metavar="T")
     parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
+    parser.add_argument("--warmup", type=int, default=1, help="calls of each before those that are timed")
     parser.add_argument("--memory", type=float, metavar="GIB", help="what one network may take; most of what is free")
     _add_measuring(parser)
 
@@ -162,7 +163,13 @@ def _growth(options: argparse.Namespace) -> int:
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "size": options.size}
     for mode in _modes(options):
         rows = measure_growth(
-            networks, options.frames, mode=mode, size=options.size, memory_gib=options.memory, **_measuring(options)
+            networks,
+            options.frames,
+            mode=mode,
+            size=options.size,
+            memory_gib=options.memory,
+            warmup=options.warmup,
+            **_measuring(options),
         )
         print(growth_table(rows, mode.replace("_", " + ")), end="\n\n")
         results[mode] = [asdict(row) for row in rows]

@@ -8,6 +8,7 @@ import contextlib
 import os
 import queue
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -233,10 +234,14 @@ class RayCluster:
         address = address or os.environ.get("RAY_ADDRESS")
         if not address:
             raise LauncherError("no Ray cluster is named; give --address HOST:PORT, or set RAY_ADDRESS")
-        try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        try:  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), timeout=5).close()
             ray.init(address=address, log_to_driver=False, ignore_reinit_error=True)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise LauncherError(f"no Ray cluster answers at {address}; start one with 'ray start --head'") from error
+        except (OSError, RuntimeError, ValueError) as error:
+            raise LauncherError(
+                f"no Ray cluster answers at {address}; give HOST:PORT of one, or start it with 'ray start --head'"
+            ) from error
         self.threads = threads
 
     def outcomes(self, execute: Execute, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:

@@ -1,0 +1,122 @@
+"""`kinema sweep` as a user calls it: from a question to a table, on a tiny set."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from conftest import REPOSITORY, TINY, metrics_of
+from kinema.cli import main
+from kinema.sweeps.collect import read_results
+
+BASE = REPOSITORY / "experiments" / "quickstart" / "tsm.yaml"
+VARIANTS = {"none": {"model.init_args.shift_fraction": 0}, "half": {"model.init_args.shift_fraction": 0.5}}
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def call(variants=VARIANTS, **keys):
+        told = {"base": str(BASE), "seeds": [0, 1], "baseline": next(iter(variants)), "variants": variants, **keys}
+        folder = tmp_path / "shifts"
+        folder.mkdir(exist_ok=True)
+        (folder / "sweep.yaml").write_text(json.dumps(told))
+        return folder / "sweep.yaml"
+
+    return call
+
+
+@pytest.fixture
+def for_all(motion_root):
+    pairs = zip(TINY[::2], TINY[1::2], strict=True)
+    tiny = [f"{option}={value}" for option, value in pairs]
+    return [
+        *tiny,
+        f"--data.root={motion_root}",
+        "--trainer.max_epochs=1",
+        "--run.wandb=off",
+        "--trainer.accelerator=cpu",
+    ]
+
+
+def test_a_sweep_leaves_rows_table_picture_and_verdict(sweep, for_all, tmp_path, capsys, cli):
+    file = sweep(claims=[{"variant": "half", "above": "none", "paper": "figure 2"}])
+    where = ["--root", str(tmp_path / "runs"), "--workers", "2"]
+    orders = "--run.frame_orders=[frozen]"
+    assert main(["sweep", str(file), *where, orders, *for_all]) == 0
+    out = capsys.readouterr().out
+    assert "shifts: 2 variants x 2 seeds, 4 runs to do" in out and "4 of 4 runs in" in out
+    rows = read_results(file.with_name("results.csv"))
+    assert sorted((row.variant, row.seed) for row in rows) == [(v, s) for v in ("half", "none") for s in (0, 1)]
+    readme = file.with_name("README.md").read_text()
+    assert "| half above none | figure 2 |" in readme and "| frozen |" in readme
+    assert file.with_name("figure.png").stat().st_size > 2000
+
+    assert main(["sweep", str(file), *where, orders, *for_all]) == 0
+    assert "0 runs to do" in capsys.readouterr().out
+    assert len(read_results(file.with_name("results.csv"))) == 4
+
+    # A row is what the same run gives by itself, in another process.
+    options = ["--model.shift_fraction", 0.5, "--seed_everything", 1, "--trainer.max_epochs", 1]
+    alone = metrics_of(cli("fit", *options))
+    (row,) = [row for row in rows if (row.variant, row.seed) == ("half", 1)]
+    assert (row.top1, row.top5) == (alone["top1"], alone["top5"])
+    (folder,) = (tmp_path / "runs" / "shifts" / "half").glob("seed1-*[!g]")
+    scores = (folder / "val_scores.csv").read_text()
+    assert torch.tensor(row.top1) == sum(line.split(",")[3] == "1" for line in scores.splitlines()[1:]) / 24
+
+    file.with_name("README.md").write_text("# gone\n")
+    assert main(["sweep", "collect", str(file), orders, *for_all]) == 1
+    assert "has no place for results" in capsys.readouterr().err
+
+
+def test_runs_that_fail_are_told_and_kept(sweep, for_all, tmp_path, capsys):
+    file = sweep({"none": {}, "wild": {"model.init_args.optimizer.lr": 1.0e30}}, seeds=[0])
+    assert main(["sweep", str(file), "--root", str(tmp_path / "runs"), "--workers", "1", *for_all]) == 1
+    assert "wild, seed 0 failed: NonFiniteLossError: the loss is" in capsys.readouterr().err
+    readme = file.with_name("README.md").read_text()
+    assert "**Failed**: wild, seed 0: failed: NonFiniteLossError" in readme and "**Not run yet**: wild seed 0" in readme
+    assert [row.done for row in read_results(file.with_name("results.csv")) if row.variant == "wild"] == [False]
+
+
+def test_what_would_be_run_is_said_and_nothing_is_written(sweep, tmp_path, capsys):
+    file = sweep()
+    assert main(["sweep", str(file), "--dry-run", "--only", "half", "--data.size=32"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all("shift_fraction=0.5 --data.size=32" in line for line in lines[1:])
+    assert not file.with_name("results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        ({"a": {"model.init_args.shift_fracton": 0}}, "the variant a: .*shift_fracton"),
+        ({"a": {"model.init_args.shift_fraction": "much"}}, "the variant a: .*much"),
+    ],
+)
+def test_a_misspelt_option_is_told_before_anything_runs(sweep, variants, told, capsys):
+    file = sweep(variants)
+    assert main(["sweep", str(file)]) == 1
+    error = capsys.readouterr().err
+    assert re.search(told, error), error
+    assert not file.with_name("results.csv").exists()
+
+
+def test_places_that_are_not_there_are_told(sweep, capsys, monkeypatch):
+    file = sweep()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["sweep", str(file), "--launcher", "slurm"]) == 1
+    error = capsys.readouterr().err
+    assert "submitit is not installed" in error or "there is no sbatch here" in error
+    assert main(["sweep", str(file), "--launcher", "ray"]) == 1
+    error = capsys.readouterr().err
+    assert "Ray is not installed" in error or "no Ray cluster is named" in error
+    assert main(["sweep", str(file), "--only", "third"]) == 1
+    assert "--only names third, which is no variant; the variants are none, half" in capsys.readouterr().err
+    assert main(["sweep", str(file.with_name("no.yaml"))]) == 1
+
+
+def test_stray_arguments_are_refused(sweep, capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", str(sweep()), "--wokers", "2"])
+    assert "--wokers 2 is not understood" in capsys.readouterr().err
