@@ -120,6 +120,13 @@ def test_frame_order_is_unknown_at_first(scheme):
     torch.testing.assert_close(model(clip[:, :, [2, 0, 3, 1]]), model(clip), atol=1e-5, rtol=1e-4)
 
 
+def test_stochastic_depth_rises_from_nothing_to_the_rate_asked_for():
+    """Linspace(0, rate, depth) over blocks, as in the authors' code; every step of a block has the rate of the block."""
+    blocks = build(drop_path=0.3, depth=4).backbone.blocks
+    assert [block.drop_path for block in blocks] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert [block.drop_path for block in build(drop_path=0.3, depth=1).backbone.blocks] == [0.0]
+
+
 def test_values_to_learn_from_without_an_image_transformer():
     """Branches that say as much as their input, and frames told apart, the more the farther they are."""
     backbone = build(initial="scratch", embed_dim=128, num_frames=8).backbone

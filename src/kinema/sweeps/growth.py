@@ -40,6 +40,7 @@ def measure_growth(
     mode: str = "forward",
     size: int = 224,
     rounds: int = 3,
+    warmup: int = 1,
     memory_gib: float | None = None,
     **measuring: Any,
 ) -> list[GrowthRow]:
@@ -51,6 +52,7 @@ def measure_growth(
         mode: "forward" or "forward_backward".
         size: Side of the square frames, in pixels.
         rounds: Timed calls of each.
+        warmup: Calls before these.
         memory_gib: What a process may take; nine tenths of what is free when None.
         measuring: Of `kinema.evaluation.latency.compare_latency`.
 
@@ -65,7 +67,7 @@ def measure_growth(
         for num_frames in lengths:
             for name, network in networks.items():
                 progress.update(task, description=f"{name}, {num_frames} frames, {mode.replace('_', ' + ')}")
-                options = {"mode": mode, "rounds": rounds, **measuring}
+                options = {"mode": mode, "rounds": rounds, "warmup": warmup, **measuring}
                 rows.append(_apart(name, network, num_frames, size, options, limit))
                 progress.advance(task)
     return rows
@@ -105,7 +107,7 @@ def _measure(
     try:
         torch.manual_seed(0)
         model = create_model(network[0], 400, num_frames, **network[1])
-        (row,) = compare_latency({name: model}, (1, 3, num_frames, size, size), warmup=1, **options)
+        (row,) = compare_latency({name: model}, (1, 3, num_frames, size, size), **options)
         sender.send(GrowthRow(name, num_frames, row.median_ms, row.peak_memory_mib))
     except (RuntimeError, MemoryError, ValueError) as error:  # torch has no other than the first for memory
         text = str(error)
