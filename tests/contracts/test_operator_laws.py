@@ -1,6 +1,7 @@
 """The laws that every temporal operator keeps, each operator listed once with the laws that are its own."""
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from kinema.operators.nonlocal_block import AFFINITIES, NonLocalBlock
 from kinema.operators.protocol import StreamingMixer, TemporalMixer
 from kinema.operators.shift import TemporalShift
 from kinema.operators.tada_layer import calibrate
+from kinema.operators.temporal_conv import TemporalConv
 from kinema.operators.temporal_pool import TemporalMaxPool
 from kinema.testing import (
     assert_causal,
@@ -38,6 +40,11 @@ class Case:
     sees_order: bool = True
     starts_as_identity: bool = False
     halves_frames: bool = False
+    fresh: nn.Module = field(init=False)
+    """The operator as it was built; other laws move its values."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fresh", copy.deepcopy(self.operator))
 
     def moved(self) -> nn.Module:
         """The operator off its initial values: the identity keeps most laws idly."""
@@ -73,6 +80,13 @@ CASES = {
     "temporal aggregation": Case(
         TemporalAggregation(nn.BatchNorm2d(CHANNELS), nn.BatchNorm2d(CHANNELS)), sees_order=False
     ),
+    **{
+        f"{'depthwise' if depthwise else 'full'} temporal convolution": Case(
+            TemporalConv(CHANNELS, depthwise=depthwise), starts_as_identity=True
+        )
+        for depthwise in (True, False)
+    },
+    "causal temporal convolution": Case(TemporalConv(CHANNELS, causal=True), starts_as_identity=True, causal=True),
     "temporal pool": Case(TemporalMaxPool(), halves_frames=True),
 }
 
@@ -118,7 +132,7 @@ def test_stepping_equals_forward(name, num_frames):
 
 @cases(lambda case: case.starts_as_identity)
 def test_starts_as_the_identity(name, clip):
-    assert_identity(type(CASES[name].operator)(CHANNELS, affinity=CASES[name].operator.affinity).eval(), clip)
+    assert_identity(CASES[name].fresh.eval(), clip)
 
 
 @cases()

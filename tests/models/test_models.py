@@ -241,3 +241,18 @@ def test_options_of_a_network_can_be_listed():
 def test_what_is_no_clip_is_refused(clip, message):
     with pytest.raises(ValueError, match=message):
         kinema.create_model("tsm_nano")(clip)
+
+
+def test_a_frame_wise_network_with_learnt_convolutions_over_time():
+    """It starts as the network without them, their number is that of TSM's shifts, and only their weights are new."""
+    torch.manual_seed(0)
+    plain = kinema.create_model("tsn_nano", 5).eval()
+    clip = torch.randn(2, 3, 4, 64, 64)
+    for mixer, taps in (("temporal_conv", lambda c: 3 * c * c), ("depthwise_temporal_conv", lambda c: 3 * c)):
+        torch.manual_seed(0)
+        network = kinema.create_model("tsn_nano", 5, mixer=mixer).eval()
+        new = [p for name, p in network.named_parameters() if "operator" in name]
+        assert [p.numel() for p in new] == [taps(c) for c in (16, 16, 32, 64, 64)]
+        torch.testing.assert_close(network(clip), plain(clip))
+    with pytest.raises(ValueError, match="mixer='conv' is unknown; give temporal_conv, depthwise_temporal_conv"):
+        kinema.create_model("tsn_nano", 5, mixer="conv")

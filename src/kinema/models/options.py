@@ -12,6 +12,7 @@ from kinema.operators.routing import RoutingName
 from kinema.operators.tadaconv import CalibrationDim
 
 Aggregation = Literal["avg", "max", "avg+max", "none"]
+NamedMixer = Literal["temporal_conv", "depthwise_temporal_conv"]
 NonLocal = Literal["none", "gaussian", "embedded_gaussian", "dot_product"]
 TAda = Literal["none", "2d", "2d+1d", "3d"]
 
@@ -54,12 +55,13 @@ class SizeOptions(TypedDict, total=False):
 class MixerOptions(TypedDict, total=False):
     """Of TSN: any operator of one's own makes it a temporal network.
 
-    mixer: Builds the operator of one block from its number of channels; None for none. Default None.
+    mixer: Builds the operator of one block from its number of channels; or "temporal_conv" or "depthwise_temporal_conv",
+        the learnt convolutions that TSM was compared with (`kinema.operators.temporal_conv`). None for none. Default None.
     placement: "residual" puts it in front of the residual branch, "in_place" in front of the block. Default "residual".
     mixer_every: Blocks from one mixer to the next within a stage. Default 1.
     """
 
-    mixer: OperatorFactory | None
+    mixer: OperatorFactory | NamedMixer | None
     placement: Placement
     mixer_every: int
 

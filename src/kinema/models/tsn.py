@@ -10,11 +10,16 @@ from kinema.backbones.mobilenetv2 import mobilenetv2
 from kinema.backbones.resnet import resnet, small_resnet
 from kinema.models.heads import Consensus
 from kinema.models.network import SegmentNetwork
-from kinema.models.options import NonLocal, TSNMobileNetOptions, TSNNanoOptions, TSNOptions
+from kinema.models.options import NamedMixer, NonLocal, TSNMobileNetOptions, TSNNanoOptions, TSNOptions
 from kinema.operators.nonlocal_block import NonLocalBlock
+from kinema.operators.temporal_conv import TemporalConv
 from kinema.operators.temporal_pool import TemporalMaxPool
 
 NumClasses = int | Sequence[int]
+_MIXERS: dict[str, OperatorFactory] = {
+    "temporal_conv": TemporalConv,
+    "depthwise_temporal_conv": partial(TemporalConv, depthwise=True),
+}
 
 
 def tsn_nano(
@@ -79,7 +84,12 @@ def _join(
     *,
     dropout: float = 0.5,
     consensus: Consensus = "mean",
+    mixer: OperatorFactory | NamedMixer | None = None,
     **options: Any,
 ) -> SegmentNetwork:
-    backbone = build(**options)
+    if isinstance(mixer, str):
+        if mixer not in _MIXERS:
+            raise ValueError(f"mixer={mixer!r} is unknown; give {', '.join(_MIXERS)}, a function of channels, or None")
+        mixer = _MIXERS[mixer]
+    backbone = build(mixer=mixer, **options)
     return SegmentNetwork(backbone, num_classes, num_frames=num_frames, dropout=dropout, consensus=consensus)

@@ -12,6 +12,9 @@ class TSN(VideoClassifier):
     Args:
         backbone: The per-frame network.
         num_classes: K; taken from the data when None.
+        mixer: Learnt convolutions over time in the places of TSM's shifts, each channel by itself or all together; none in the
+            paper.
+        placement: Where these stand: in the residual branch of a block, or before the block.
         dropout: Before the classifier.
         optimizer: SGD with the paper's parameter groups when None.
         training: Options of `VideoClassifier`: schedule, label_smoothing, freeze_norm, average, normalisation, compile,
@@ -23,6 +26,8 @@ class TSN(VideoClassifier):
         backbone: Literal["nano", "r18", "r50", "r101", "mobilenetv2"] = "r50",
         num_classes: int | None = None,
         *,
+        mixer: Literal["temporal_conv", "depthwise_temporal_conv"] | None = None,
+        placement: Literal["residual", "in_place"] = "residual",
         dropout: float = 0.5,
         optimizer: Optimizer | None = None,
         **training: Any,
@@ -30,7 +35,7 @@ class TSN(VideoClassifier):
         super().__init__(
             f"tsn_{backbone}",
             num_classes,
-            {"dropout": dropout},
+            {"dropout": dropout, "mixer": mixer, "placement": placement},
             optimizer=optimizer or Optimizer.tsm(),
             **training,
         )
