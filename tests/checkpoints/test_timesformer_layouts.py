@@ -151,7 +151,8 @@ def test_start_from_an_image_transformer(scheme):
         assert torch.equal(step.norm.weight, image["blocks.1.norm1.weight"]), name
         assert not step.fc.weight.any()
         assert (
-            report.inflated[f"backbone.blocks.1.gated.{name}.attn.qkv.weight"] == "blocks.1.attn.qkv.weight once more"
+            report.inflated[f"backbone.blocks.1.gated.{name}.attn.qkv.weight"]
+            == "what the checkpoint has for the last step of the block, once more"
         )
     left = {"head.fc.weight", "head.fc.bias"} | {
         f"backbone.blocks.{i}.gated.{name}.fc.{leaf}"

@@ -9,6 +9,7 @@ import yaml
 from lightning import Callback
 
 from conftest import metrics_of
+from kinema.cli import main
 
 FIT = ("--trainer.max_epochs", 1)
 
@@ -220,3 +221,32 @@ def test_frozen_norms_keep_their_statistics_and_parameters(cli):
     means = {name: value for name, value in weights.items() if name.endswith("running_mean")}
     moved = [name for name, value in means.items() if value.abs().max() > 0]
     assert len(moved) == 1 and moved[0] == next(iter(means))
+
+
+def test_a_run_with_a_name_of_its_own_is_not_written_over_by_what_starts_from_it(cli):
+    """The identity of a run is no part of its configuration: validating or going on makes a run of its own."""
+    run = cli("fit", *FIT, "--run.id", "first")
+    assert run.name == "first"
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    checked = cli("validate", "--ckpt_path", run, "--run.root", run.parents[1], "--run.wandb", "off", config=None)
+    further = cli("fit", "--ckpt_path", run, "--trainer.max_epochs", 2, "--run.wandb", "off", config=None)
+    assert len({run, checked, further}) == 3
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert metrics_of(further)["epochs"] == 2
+
+
+def test_an_option_cut_short_is_refused(cli):
+    cli("fit", "--trainer.limit_train_batch", 3, status=2)
+    assert "limit_train_batch" in cli.output.err
+
+
+def test_data_modules_are_known_by_name(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--model", "TSM", "--data", "MotionData", "--print_config"])
+    assert ended.value.code == 0
+    assert "kinema.data.datasets.motion.MotionData" in capsys.readouterr().out
+
+
+def test_an_unknown_data_module_is_told_the_known_ones(capsys):
+    assert main(["fit", "--model", "TSM", "--data", "MotonData"]) == 2
+    assert "did you mean MotionData?" in capsys.readouterr().err

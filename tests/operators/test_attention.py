@@ -294,3 +294,27 @@ def test_gradient(scheme):
     tokens = tokens_for(scheme, size=(1, 2, 4, 2))
     inputs = [part.clone().requires_grad_() for part in tokens]
     assert torch.autograd.gradcheck(lambda *parts: tuple(block(ClipTokens(*parts))), inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "classes", "patches", "valid", "told"),
+    [
+        (
+            "divided",
+            (2, 3, 8),
+            (2, 4, 4, 3, 8),
+            None,
+            r"\(2, 3\) class tokens came with 2 clips of 3 frames; this scheme has one for each clip",
+        ),
+        ("space", (2, 1, 8), (2, 4, 4, 3, 8), None, "this scheme has one for each frame"),
+        ("joint", (2, 1, 8), (2, 48, 8), None, r"takes kinema.shapes.ClipTokens.*got ClipTokens of"),
+        ("joint", (2, 1, 8), (2, 4, 4, 3, 8), (2, 4), r"valid must be of shape \(2, 3\)"),
+    ],
+)
+def test_tokens_that_are_no_clips_are_told(scheme, classes, patches, valid, told):
+    block = SpaceTimeBlock(8, 2, scheme)
+    mask = None if valid is None else torch.ones(valid, dtype=torch.bool)
+    with pytest.raises(ValueError, match=told):
+        block(ClipTokens(torch.zeros(classes), torch.zeros(patches)), mask)
+    with pytest.raises(ValueError, match="got Tensor"):
+        block(torch.zeros(patches))

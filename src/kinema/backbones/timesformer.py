@@ -177,7 +177,8 @@ class SpaceTimeTransformer(PatchTransformer):
         Args:
             clip: Frames of a whole number of patches.
             frame_mask: False for frames that are padding, in a batch of clips of unequal length; at least one frame of
-                every clip is none.
+                every clip is none. The others keep the embeddings of time that they have in the padded clip; a short clip
+                by itself would get as many, resized from all.
             keep: Gets the attention weights of every block, step by step (`SpaceTimeBlock`); they are not formed otherwise.
 
         Raises:

@@ -56,13 +56,17 @@ _HOLDERS = ("module.", "_orig_mod.", "network.", "model.", "net.")  # DataParall
 _COUNTER = "num_batches_tracked"  # absent from old files, and without effect where momentum is a number
 
 
+_ONCE_MORE = "what the checkpoint has for the last step of the block, once more"
+
+
 def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
 
-    What has no tensors cannot be compared: how many channels are shifted and which way, which pooling stands beside a norm.
+    What has no tensors cannot be compared: how many channels are shifted and which way, which pooling stands beside a norm,
+    and of a transformer the number of heads, the scale, the order of steps and the rule for class tokens.
 
-    Layouts of kinema, of the authors of TSM and of TAdaConv, of mmaction2 and of timm and torchvision are told apart by
-    their names and shapes, never by a file name.
+    Layouts of kinema, of the authors of TSM, TAdaConv, TimeSformer and UniFormer, of mmaction2, Hugging Face (TimeSformer),
+    timm and torchvision are told apart by their names and shapes, never by a file name.
 
     Args:
         model: Network of `kinema.create_model`.
@@ -255,7 +259,7 @@ def _match(
         if plain not in left:
             twin = translation.names.get(re.sub(r"\.gated\.\w+\.(norm|attn)\.", _main_step, plain))
             if twin is not None and ".gated." in plain and tensors[twin].shape == initial.shape:
-                values[name], report.inflated[name] = tensors[twin], f"{twin} once more"
+                values[name], report.inflated[name] = tensors[twin], _ONCE_MORE
             else:
                 report.initial[name] = "not in the checkpoint"
             continue
@@ -284,6 +288,10 @@ def _match(
     report.notes += uniformer.notes(translation.origin, layout.num_classes)
     if any("shift" in kind for kind in layout.operators if kind != TOKEN_SHIFT):  # thirds, always
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
+    if any(name.endswith(".attn.qkv.weight") for name in values):
+        report.notes.append(
+            "heads, scale, order of steps and the rule for class tokens are the model's: a checkpoint has none"
+        )
     return values, report
 
 

@@ -121,7 +121,7 @@ def _write(sweep: Sweep, state: Standing, options: argparse.Namespace, extra: Se
     if not readme.is_file():
         from kinema.sweeps.report import BEGIN, END
 
-        readme.write_text(f"# {sweep.name}\n\n{BEGIN}\n\n{END}\n", encoding="utf-8")
+        readme.write_text(f"# {sweep.title or sweep.name}\n\n{BEGIN}\n\n{END}\n", encoding="utf-8")
     write_sweep_report(sweep, state, folder, command=shlex.join(["kinema", "sweep", str(options.file), *extra]))
     print(f"{len(state.rows)} of {len(state.rows) + len(state.missing)} runs in {readme}")
 

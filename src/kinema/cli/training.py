@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from kinema.cli.overview import short_help
+from kinema.data import datasets  # imported, they are known to --data by their names
 from kinema.data.datamodule import VideoDataModule
 from kinema.evaluation.frame_order import FrameOrder
 from kinema.training import VideoClassifier
@@ -33,6 +34,8 @@ from kinema.training.classifier import takes_all
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
 from kinema.training.memory import keep_freed_memory
 from kinema.training.record import RunFolder, checkpoint_of
+
+_STRICT: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class TrainingCLI(LightningCLI):
             # Our checkpoints carry primitive hyperparameters and name their class; see restore.py.
             load_from_checkpoint_support=False,
             # Errors come here to be told in one line, not after fifty lines of usage.
-            parser_kwargs={"exit_on_error": False, **{name: {"exit_on_error": False} for name in self.subcommands()}},
+            parser_kwargs={**_STRICT, **dict.fromkeys(self.subcommands(), _STRICT)},
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "num_sanity_val_steps": 0,
@@ -167,6 +170,7 @@ class TrainingCLI(LightningCLI):
         folder = self.run_folder = RunFolder.create(Path(run.root), run.name, run.id)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
         config.pop("config", None)
+        config["run"]["id"] = None  # a run that goes on from this configuration, or evaluates it, is another run
         self.model.init_weights = Path(options["init_from"]) if options.get("init_from") else None
         if options.get("init_from") and options.get("ckpt_path"):
             raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
@@ -346,11 +350,16 @@ def _nearest(name: str) -> str:
 
     import kinema.training as modules
 
-    known = [kind for kind in modules.__all__ if isinstance(getattr(modules, kind), type)]
-    known = [kind for kind in known if issubclass(getattr(modules, kind), VideoClassifier)]
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    models = _subclasses(modules, VideoClassifier)
+    data = ["VideoDataModule", *_subclasses(datasets, VideoDataModule)]
+    close = get_close_matches(name, [*models, *data], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}Known as --model are {', '.join(sorted(known))}"
+    return f"{hint}Known as --model are {', '.join(models)}; as --data {', '.join(data)}"
+
+
+def _subclasses(module: Any, base: type) -> list[str]:
+    kinds = [(name, getattr(module, name)) for name in module.__all__]
+    return sorted(name for name, kind in kinds if isinstance(kind, type) and issubclass(kind, base))
 
 
 def _plain(value: Any) -> Any:

@@ -147,8 +147,8 @@ class SpaceTimeNetwork(ClipNetwork):
             clip, frame_mask: As for `forward_features`.
 
         Returns:
-            One dict for each block, from the name of a step to its weights (groups, heads, queries, keys), as
-            `kinema.operators.attention` groups them. Every row sums to one.
+            One dict for each block, from the name of a step to its weights (groups, heads, queries, keys); which clip, frame
+            and patch each of them is, the table at the top of `kinema.operators.attention` says. Every row sums to one.
         """
         check_input(clip, channels=self.backbone.in_channels)
         maps: list[dict[str, Tensor]] = []

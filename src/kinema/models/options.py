@@ -357,7 +357,7 @@ class UniFormerOptions(TypedDict, total=False):
 
     depths: Blocks in each of the four stages. Default those of the size; UniFormer-S has others for other `stage_types`,
         those of the paper's ablation.
-    tube_size: Frames, rows and columns that a local block sees, odd. Default 5.
+    tube_size: How many frames, rows and columns a local block sees: one odd number. Default 5.
     dpe: Dynamic position embeddings. Default True.
     qkv_bias: Whether queries, keys and values have a bias. Default True.
     qk_scale: Of the products of queries and keys; head size ** -0.5 when None. Default None.

@@ -12,7 +12,9 @@ attention with its own projections in which a patch sees some of the others:
     axial           time, width, height    its place in every frame; its row; its column
 
 The last step is that of the image transformer whose weights a network starts from. Those before it are gated: a linear
-layer behind them is zero at first, so the network is then the image transformer.
+layer behind them is zero at first, so the network is then what its last step alone makes: with space and divided, the image
+transformer on every frame; with joint, one that sees all frames at once; with local_global and axial none that was trained,
+for their last step sees other patches than an image transformer does.
 
 The authors released space, joint and divided, which are as in their code. local_global and axial follow the paper and
 its parameter counts (one gated step and two). What the paper leaves open is decided thus:
@@ -23,6 +25,21 @@ its parameter counts (one gated step and two). What the paper leaves open is dec
   every group (frame, column, clip), and what the groups say of them is averaged; in global attention they see, and are
   seen, beside the strided keys. With `class_everywhere` each step does what equation 6 of the paper says: the class token is
   a key of every patch, and sees all tokens.
+
+Attention weights, where they are kept, are (groups, heads, queries, keys). The clip is the outermost axis of groups, patches
+are in the order that is written here, their last axis changing fastest, and a class token, where a step has one, is the
+first query and the first key:
+
+    step     groups            queries and keys     numbers for h x w patches of T frames
+    time     clip, row, column   T                    (B h w, heads, T, T)
+    space    clip, frame         class, h w           (B T, heads, 1 + h w, 1 + h w)
+    width    clip, frame, row    class, w             (B T h, heads, 1 + w, 1 + w)
+    height   clip, frame, column class, h             (B T w, heads, 1 + h, 1 + h)
+    joint    clip                class, h w T         (B, heads, 1 + h w T, 1 + h w T)
+    local    clip                h w T; all patches of the clip, those outside the window at zero
+    global   clip                class, h w T; class, then rows 0, 2, ..., columns 0, 2, ... and frames 0, 2, ...
+
+Gated steps have a class token only with `class_everywhere`, and the rows of the class token itself are then left out.
 """
 
 from typing import Any, Literal, get_args
@@ -133,8 +150,12 @@ class SpaceTimeBlock(nn.Module):
             tokens: Before it.
             valid: False for frames that are padding. They are no keys of any patch of another frame, and have no say in the
                 average of class tokens.
-            keep: Gets the attention weights of each step, (B, ..., heads, queries, keys).
+            keep: Gets the attention weights of each step, (groups, heads, queries, keys), see the top of this file.
+
+        Raises:
+            ValueError: If there is another number of class tokens than the scheme has, or `valid` is of another shape.
         """
+        self._check(tokens, valid)
         steps = [*self.gated, self.main]
         if self.order == "reversed":
             steps = [self.main, *self.gated]
@@ -146,6 +167,25 @@ class SpaceTimeBlock(nn.Module):
             )
         said = self._drop_frames(ClipTokens(*(self.mlp(self.norm2(part)) for part in tokens)))
         return ClipTokens(tokens.classes + said.classes, tokens.patches + said.patches)
+
+    def _check(self, tokens: ClipTokens, valid: Tensor | None) -> None:
+        if not isinstance(tokens, ClipTokens) or tokens.patches.ndim != 5 or tokens.classes.ndim != 3:
+            raise ValueError(
+                "a space-time block takes kinema.shapes.ClipTokens(classes, patches) of shapes (B, classes, D) and "
+                f"(B, h, w, T, D); got {type(tokens).__name__}"
+                + (f" of {[tuple(part.shape) for part in tokens]}" if isinstance(tokens, ClipTokens) else "")
+            )
+        batch, _, _, num_frames, _ = tokens.patches.shape
+        wanted = num_frames if self.main == "space" and not self.gated else 1
+        if tokens.classes.shape[:2] != (batch, wanted):
+            raise ValueError(
+                f"{tuple(tokens.classes.shape[:2])} class tokens came with {batch} clips of {num_frames} frames; this scheme "
+                f"has {'one for each frame' if wanted > 1 else 'one for each clip'}: give ({batch}, {wanted}, D)"
+            )
+        if valid is not None and valid.shape != (batch, num_frames):
+            raise ValueError(
+                f"valid must be of shape {(batch, num_frames)}, one value for each frame; got {tuple(valid.shape)}"
+            )
 
     def _say(
         self, step: str, tokens: ClipTokens, valid: Tensor | None, keep: AttentionMaps | None

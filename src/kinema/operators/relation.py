@@ -146,8 +146,10 @@ class LocalRelation(_Residual):
         layer_scale: float | None = None,
     ) -> None:
         super().__init__(dim, dpe=dpe, drop_path=drop_path, layer_scale=layer_scale, scale_shape=(1, dim, 1, 1, 1))
-        if tube_size < 1 or tube_size % 2 == 0:
-            raise ValueError(f"tube_size={tube_size} has no centre; give an odd number, 5 in the paper")
+        if not isinstance(tube_size, int) or tube_size < 1 or tube_size % 2 == 0:
+            raise ValueError(
+                f"tube_size={tube_size} has no centre; give an odd number, one for all three axes, 5 in the paper"
+            )
         self.norm1 = nn.BatchNorm3d(dim)
         self.conv1 = PointwiseConv(dim, dim)
         self.attn = DepthwiseConv3d(dim, tube_size)

@@ -126,6 +126,8 @@ def read_sweep(file: str | Path) -> Sweep:
         FileNotFoundError: If the file, or the base of a variant, is not there.
     """
     file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"the sweep file {file} does not exist; try experiments/shift_fraction/sweep.yaml")
     try:
         told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

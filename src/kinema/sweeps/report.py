@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
-from kinema.sweeps.claims import verdict_table
+from kinema.sweeps.claims import Verdict, judge, verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
-from kinema.sweeps.grid import Sweep
-from kinema.sweeps.running import Standing
+from kinema.sweeps.grid import Sweep, read_sweep
+from kinema.sweeps.running import RESULTS, Standing, standing
 
 BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
 
@@ -131,3 +132,30 @@ def _provenance(rows: Sequence[RunRow]) -> str:
         f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}. "
         "Every run is a row of [results.csv](results.csv)."
     )
+
+
+INDEX_BEGIN, INDEX_END = "<!-- index: written by a command, not by hand -->", "<!-- end of index -->"
+
+
+def write_index(experiments: Path, *, command: str) -> None:
+    """Write the table of all sweeps, their questions and verdicts, into the README of the folder of experiments.
+
+    Args:
+        experiments: Folder of the experiments; its README must have the two marks.
+        command: The command that writes this.
+
+    Raises:
+        ValueError: If the README has no place for it, or a sweep cannot be read.
+    """
+    lines = ["| experiment | question | runs | the papers' claims |", "|---|---|---|---|"]
+    for file in sorted(experiments.glob("*/sweep*.yaml")):
+        sweep = read_sweep(file)
+        state = standing(sweep, file.with_name(RESULTS))
+        judged = [judge(claim, state.rows)[0] for claim in sweep.claims]
+        counts = [f"{judged.count(verdict)} {verdict}" for verdict in get_args(Verdict) if verdict in judged]
+        told = ", ".join(counts) if state.rows else "not run yet"
+        question = (file.parent / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        done = f"{len(state.rows)} of {len(state.rows) + len(state.missing)}"
+        lines.append(f"| [{sweep.name}]({file.parent.name}/README.md) | {question} | {done} | {told} |")
+    text = "\n".join(lines) + f"\n\n```bash\n{command}\n```"
+    insert_results(experiments / "README.md", text, begin=INDEX_BEGIN, end=INDEX_END)
