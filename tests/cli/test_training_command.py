@@ -244,7 +244,7 @@ def test_data_modules_are_known_by_name(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--model", "TSM", "--data", "MotionData", "--print_config"])
     assert ended.value.code == 0
-    assert "kinema.data.datasets.motion.MotionData" in capsys.readouterr().out
+    assert "kinema.data.datasets.MotionData" in capsys.readouterr().out
 
 
 def test_an_unknown_data_module_is_told_the_known_ones(capsys):
