@@ -1,0 +1,100 @@
+"""What a reader of a table must be told, and the table of all experiments."""
+
+import json
+
+import pytest
+
+from kinema.sweeps.collect import RunRow, append_result, failed_row
+from kinema.sweeps.grid import read_sweep
+from kinema.sweeps.report import BEGIN, END, INDEX_BEGIN, INDEX_END, write_index, write_sweep_report
+from kinema.sweeps.running import standing
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    folder = tmp_path / "experiments" / "shifts"
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text("model: {lr: 1}\n")
+    variants = {"none": {"m.x": 0}, "all": {"m.x": 1}}
+    claims = [{"variant": "all", "above": "none", "paper": "+3"}, {"variant": "none", "at_most": 10}]
+    told = {"base": "base.yaml", "seeds": [0, 1], "baseline": "none", "variants": variants, "claims": claims}
+    (folder / "sweep.yaml").write_text(json.dumps(told))
+    (folder / "README.md").write_text(f"# What moves?\n\n{BEGIN}\n{END}\n\nkept\n")
+    index = f"# All\n{INDEX_BEGIN}\n{INDEX_END}\n"
+    (tmp_path / "experiments" / "README.md").write_text(index)
+    return folder
+
+
+def fill(folder, tops, **facts):
+    sweep = read_sweep(folder / "sweep.yaml")
+    known = {"source": "aaa", "uncommitted_changes": False, "parameters": 7} | facts
+    for run in sweep.runs():
+        if (run.variant.name, run.seed) in tops:
+            changes = known.pop("uncommitted_changes", False)
+            row = RunRow(
+                run.variant.name,
+                run.seed,
+                tops[run.variant.name, run.seed],
+                1.0,
+                5,
+                0,
+                1,
+                2.0,
+                "c0",
+                changes,
+                "cpu",
+                1,
+                run.id,
+                **known,
+            )
+            append_result(folder / "results.csv", row)
+    return sweep
+
+
+def report(folder, sweep):
+    write_sweep_report(sweep, standing(sweep, folder / "results.csv"), folder, command="kinema sweep FILE")
+    return (folder / "README.md").read_text()
+
+
+ALL = {("none", 0): 0.5, ("none", 1): 0.52, ("all", 0): 0.9, ("all", 1): 0.92}
+
+
+def test_a_whole_table_has_verdicts_and_no_warnings(experiment):
+    text = report(experiment, fill(experiment, ALL))
+    assert text.startswith("# What moves?") and text.endswith("kept\n")
+    assert "| all above none | +3 | +40.0 [+40.0, +40.0] | **agrees** |" in text
+    assert "| none at most 10 % |" in text and "**disagrees** |" in text
+    assert "kinema sweep FILE" in text and (experiment / "figure.png").is_file()
+    assert not any(
+        word in text for word in ("**Failed**", "**Not run yet**", "**Left out**", "**Mixed**", "**Changed**")
+    )
+
+
+def test_what_is_not_whole_is_told(experiment):
+    sweep = fill(experiment, {("none", 0): 0.5})
+    fill(experiment, {("all", 0): 0.9}, source="bbb", uncommitted_changes=True)
+    append_result(
+        experiment / "results.csv", failed_row("all", 1, [run.id for run in sweep.runs()][3], "out of memory")
+    )
+    append_result(experiment / "results.csv", failed_row("gone", 0, "seed0-00000000", "-"))
+    text = report(experiment, sweep)
+    assert "**Failed**: all, seed 1: failed: out of memory." in text
+    assert "**Not run yet**: none seed 1, all seed 1." in text
+    assert "**Left out**: 1 rows of results.csv (gone)" in text
+    assert "**Mixed**: the runs are of 2 states of the source: 1 of `aaa`, 1 of `bbb`." in text
+    assert "**Changed**: 1 runs" in text
+
+
+def test_no_finished_run_makes_no_table(experiment):
+    with pytest.raises(FileNotFoundError, match="no run of the sweep shifts has finished"):
+        report(experiment, read_sweep(experiment / "sweep.yaml"))
+
+
+def test_the_table_of_all_experiments(experiment):
+    write_index(experiment.parent, command="python x.py")
+    text = (experiment.parent / "README.md").read_text()
+    assert "| [shifts](shifts/README.md) | What moves? | 0 of 4 | not run yet |" in text
+    fill(experiment, ALL)
+    write_index(experiment.parent, command="python x.py")
+    text = (experiment.parent / "README.md").read_text()
+    assert "| 4 of 4 | 1 agrees, 1 disagrees |" in text and text.count("What moves?") == 1
