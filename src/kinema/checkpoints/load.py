@@ -288,7 +288,7 @@ def _match(
     report.notes += uniformer.notes(translation.origin, layout.num_classes)
     if any("shift" in kind for kind in layout.operators if kind != TOKEN_SHIFT):  # thirds, always
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
-    if any(name.endswith(".attn.qkv.weight") for name in values):
+    if "backbone.patch_embed.proj.weight" in values and any(name.endswith(".attn.qkv.weight") for name in values):
         report.notes.append(
             "heads, scale, order of steps and the rule for class tokens are the model's: a checkpoint has none"
         )
