@@ -125,7 +125,9 @@ def _provenance(rows: Sequence[RunRow]) -> str:
     commits = ", ".join(
         dict.fromkeys(f"`{row.commit[:10]}`{' with changes' if row.uncommitted_changes else ''}" for row in rows)
     )
-    machines = ", ".join(dict.fromkeys(f"{row.device}, {row.cpu_threads} threads" for row in rows))
+    machines = ", ".join(
+        dict.fromkeys(f"{row.device}, {row.cpu_threads} thread{'s' if row.cpu_threads != 1 else ''}" for row in rows)
+    )
     epochs = "/".join(dict.fromkeys(str(row.epochs) for row in rows))
     lost = sum(row.undecodable for row in rows)
     return (
