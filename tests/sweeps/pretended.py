@@ -38,6 +38,12 @@ def fit(arguments):
         return 1
     if what == "sleep":
         time.sleep(600)
+    if what == "meet":
+        deadline = time.monotonic() + 400
+        while len(list(folder.parent.glob("*/environment.json"))) < 2:
+            if time.monotonic() > deadline:
+                return 1
+            time.sleep(0.1)
     metrics = {"top1": 0.5 + seed / 100, "top5": 0.9, "videos": 10, "undecodable": 0, "epochs": 1, "seconds": 1.0}
     metrics["resumed"] = "--ckpt_path" in arguments
     (folder / "metrics.json").write_text(json.dumps(metrics))

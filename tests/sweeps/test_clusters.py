@@ -35,7 +35,7 @@ def check(found):
 def test_submitit(sweep, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    check(statuses(sweep, tmp_path, Slurm(tmp_path / "logs", cluster="local", timeout_min=2)))
+    check(statuses(sweep, tmp_path, Slurm(tmp_path / "logs", cluster="local", timeout_min=20)))
 
 
 @pytest.mark.slow
