@@ -115,7 +115,7 @@ def test_a_gated_scheme_is_its_last_step_at_first(scheme):
 @pytest.mark.parametrize("scheme", ["space", "divided"])
 def test_frame_order_is_unknown_at_first(scheme):
     """No embedding of time yet, and gates closed: what is left averages class tokens."""
-    model = build(attention_scheme=scheme, initial="pretrained")
+    model = build(attention_scheme=scheme, weight_init="authors")
     clip = torch.randn(2, 3, 4, 64, 64)
     torch.testing.assert_close(model(clip[:, :, [2, 0, 3, 1]]), model(clip), atol=1e-5, rtol=1e-4)
 
@@ -129,7 +129,7 @@ def test_stochastic_depth_rises_from_nothing_to_the_rate_asked_for():
 
 def test_values_to_learn_from_without_an_image_transformer():
     """Branches that say as much as their input, and frames told apart, the more the farther they are."""
-    backbone = build(initial="scratch", embed_dim=128, num_frames=8).backbone
+    backbone = build(weight_init="scratch", embed_dim=128, num_frames=8).backbone
     for block in backbone.blocks:
         assert block.mlp.fc2.weight.std().item() == pytest.approx(512**-0.5, rel=0.1)
         assert block.attn.qkv.weight.std().item() == pytest.approx(128**-0.5, rel=0.1)
@@ -137,7 +137,7 @@ def test_values_to_learn_from_without_an_image_transformer():
     frames = backbone.time_embed[0]
     near, far = (frames[1:] - frames[:-1]).norm(dim=1), (frames[4:] - frames[:-4]).norm(dim=1)
     assert near.min() > 1 and far.min() > near.max()
-    assert build(initial="scratch", attention_scheme="space").backbone.time_embed is None
+    assert build(weight_init="scratch", attention_scheme="space").backbone.time_embed is None
 
 
 def test_position_none_and_space_know_no_frame_order():

@@ -5,7 +5,8 @@ import torch
 from einops import rearrange
 from torch.nn import functional as F
 
-from kinema.operators.attention import SCHEMES, STEPS, SpaceTimeBlock, windows
+from kinema.operators.attention import SCHEMES, STEPS, SpaceTimeBlock
+from kinema.operators.attention_steps import windows
 from kinema.operators.multihead import Attention
 from kinema.shapes import ClipTokens
 

@@ -17,8 +17,8 @@ Position = Literal["none", "space", "space_time"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 PositionResize = Literal["smooth", "nearest", "none"]
 POSITION_RESIZES: tuple[PositionResize, ...] = get_args(PositionResize)
-InitialValues = Literal["pretrained", "scratch"]
-INITIAL_VALUES: tuple[InitialValues, ...] = get_args(InitialValues)
+WeightInit = Literal["authors", "scratch"]
+WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 
 BlockFactory = Callable[[int, float], nn.Module]
 """Builds a block on `ClipTokens` from the size of the embedding and its rate of stochastic depth."""
@@ -81,7 +81,7 @@ class SpaceTimeTransformer(PatchTransformer):
     A transformer on frames has a class token for each of them, all equal at first, which are averaged before the last norm,
     and no embedding of time. Names in the state dict are timm's for a ViT, and `time_embed` beside them.
 
-    Initial values `pretrained`, those of the authors, suit a network that gets the weights of an image transformer: class
+    Initial values `authors` suit a network that gets the weights of an image transformer: class
     token, positions and linear layers truncated normal 0.02, `time_embed` zero. With `scratch` a small network learns motion
     in fewer epochs: linear layers truncated normal 1 / sqrt(inputs), so that a narrow one says as much as a wide one,
     positions 0.3, `time_embed` waves of one to four half periods over the clip, so that frames are told apart, and frames
@@ -102,7 +102,7 @@ class SpaceTimeTransformer(PatchTransformer):
         class_per_frame: Whether every frame has a class token, and time no embedding.
         drop_path: Rate of stochastic depth at the last block, rising from 0 at the first.
         checkpointing: Compute every block again in the backward pass instead of keeping what it needs.
-        initial: Values that parameters start from, "pretrained" or "scratch", see above.
+        weight_init: Values that parameters start from, "authors" or "scratch", see above.
 
     Shape:
         (B, in_channels, T, H, W) to (B, D).
@@ -126,7 +126,7 @@ class SpaceTimeTransformer(PatchTransformer):
         class_per_frame: bool = False,
         drop_path: float = 0.1,
         checkpointing: bool = False,
-        initial: InitialValues = "pretrained",
+        weight_init: WeightInit = "authors",
     ) -> None:
         check_rate(drop_path)
         if patch_size < 1 or image_size % patch_size:
@@ -136,7 +136,7 @@ class SpaceTimeTransformer(PatchTransformer):
         for what, value, known in (
             ("position", position, POSITIONS),
             ("position_resize", position_resize, POSITION_RESIZES),
-            ("initial", initial, INITIAL_VALUES),
+            ("weight_init", weight_init, WEIGHT_INITS),
         ):
             if value not in known:
                 raise ValueError(f"{what}={value!r} is unknown; give one of {', '.join(known)}")
@@ -151,7 +151,7 @@ class SpaceTimeTransformer(PatchTransformer):
         rates = [drop_path * index / max(depth - 1, 1) for index in range(depth)]
         self.blocks = nn.ModuleList(block(embed_dim, rate) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
-        self._initialise(scratch=initial == "scratch")
+        self._initialise(scratch=weight_init == "scratch")
 
     def _initialise(self, *, scratch: bool) -> None:
         for name, parameter in self.named_parameters():

@@ -6,7 +6,8 @@ from typing import Literal, TypedDict
 from kinema.backbones.holes import OperatorFactory, Placement
 from kinema.backbones.timesformer import Position, PositionResize
 from kinema.models.heads import Consensus
-from kinema.operators.attention import AttentionScheme, Border, Order
+from kinema.operators.attention import AttentionScheme, Order
+from kinema.operators.attention_steps import Border
 from kinema.operators.rotary import RotaryLayout
 from kinema.operators.routing import RoutingName
 from kinema.operators.tadaconv import CalibrationDim
@@ -279,8 +280,8 @@ class TimeSformerOptions(TypedDict, total=False):
     qk_scale: Of the products of queries and keys; head size ** -0.5 when None. Default None.
     drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.1, 0 for nano.
     checkpointing: Compute blocks again in the backward pass instead of keeping what it needs. Default False.
-    initial: Values that parameters start from: "pretrained", those of the authors, or "scratch" for a network that gets no
-        weights, see `kinema.backbones.timesformer.SpaceTimeTransformer`. Default "pretrained", "scratch" for nano.
+    weight_init: Values that parameters start from: "authors", theirs, or "scratch" for a network that gets no
+        weights, see `kinema.backbones.timesformer.SpaceTimeTransformer`. Default "authors", "scratch" for nano.
     dropout: Probability before the classifier, in [0, 1). Default 0: the authors' code never applies theirs.
     in_channels: Channels of the clip. Default 3.
     """
@@ -296,7 +297,7 @@ class TimeSformerOptions(TypedDict, total=False):
     qk_scale: float | None
     drop_path: float
     checkpointing: bool
-    initial: Literal["pretrained", "scratch"]
+    weight_init: Literal["authors", "scratch"]
     dropout: float
     in_channels: int
 

@@ -14,7 +14,7 @@ def timesformer_nano(
 ) -> SpaceTimeNetwork:
     """TimeSformer for frames of about 64 pixels; its size is an option."""
     size = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "image_size": 64}
-    merged: dict[str, Any] = {"drop_path": 0.0, "initial": "scratch", **size, **options}
+    merged: dict[str, Any] = {"drop_path": 0.0, "weight_init": "scratch", **size, **options}
     return _timesformer(num_classes, num_frames, **merged)
 
 

@@ -26,8 +26,8 @@ class TimeSformer(VideoClassifier):
         qk_scale: Of the products of queries and keys; head size ** -0.5 when None.
         drop_path: Rate of stochastic depth at the last block.
         checkpointing: Compute blocks again in the backward pass instead of keeping what it needs.
-        initial: Values that parameters start from, "pretrained" for a network that gets an image transformer's weights, or
-            "scratch", that of size nano.
+        weight_init: Values that parameters start from: `authors` for a network that gets an image transformer's weights, or
+            `scratch`, that of size nano.
         embed_dim: Size of the embedding, for size nano.
         depth: Number of blocks, for size nano.
         num_heads: Attention heads of a step, for size nano.
@@ -56,7 +56,7 @@ class TimeSformer(VideoClassifier):
         qk_scale: float | None = None,
         drop_path: float | None = None,
         checkpointing: bool = False,
-        initial: Literal["pretrained", "scratch"] | None = None,
+        weight_init: Literal["authors", "scratch"] | None = None,
         embed_dim: int | None = None,
         depth: int | None = None,
         num_heads: int | None = None,
@@ -81,7 +81,7 @@ class TimeSformer(VideoClassifier):
         of_the_size = {
             "num_frames": num_frames,
             "image_size": image_size,
-            "initial": initial,
+            "weight_init": weight_init,
             "drop_path": drop_path,
             "embed_dim": embed_dim,
             "depth": depth,
