@@ -32,15 +32,9 @@ class DepthwiseConv3d(nn.Conv3d):
         super().__init__(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
 
     def forward(self, input: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        if (
-            torch.compiler.is_compiling() or torch.jit.is_tracing()
-        ):  # first: a size that is looked at becomes a condition
-            return super().forward(input)
-        if (
-            not torch.is_grad_enabled()
-            or torch.is_autocast_enabled(input.device.type)
-            or not own_gradient_serves(input)
-        ):
+        # Compilers first: a size that is looked at becomes a condition of the program.
+        compiled = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if compiled or not own_gradient_serves(input) or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         return _Depthwise.apply(input.contiguous(memory_format=torch.channels_last_3d), self.weight, self.bias)
 

@@ -18,12 +18,12 @@ def depthwise_forms(channels: int, kernel_size: int) -> dict[str, nn.Module]:
         kernel_size: Frames, rows and columns of the kernels, odd.
 
     Returns:
-        `conv3d`; `innermost`, the same with channels made innermost in memory; `pictures`, the sum over the kernel's frames
+        `conv3d`; `channels_last`, the same with channels made innermost in memory; `conv2d`, the sum over the kernel's frames
         of 2-D convolutions, which is the same sum in another order; and `kinema`.
     """
     ours = DepthwiseConv3d(channels, kernel_size)
     forms: dict[str, nn.Module] = {}
-    for name, form in (("conv3d", _AsItComes), ("innermost", _Innermost), ("pictures", _Pictures)):
+    for name, form in (("conv3d", _AsItComes), ("channels_last", _ChannelsLast), ("conv2d", _Conv2ds)):
         forms[name] = copy.deepcopy(ours)
         forms[name].__class__ = form
     return {**forms, "kinema": ours}
@@ -34,12 +34,12 @@ class _AsItComes(DepthwiseConv3d):
         return nn.Conv3d.forward(self, input)
 
 
-class _Innermost(DepthwiseConv3d):
+class _ChannelsLast(DepthwiseConv3d):
     def forward(self, input: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         return nn.Conv3d.forward(self, input.contiguous(memory_format=torch.channels_last_3d))
 
 
-class _Pictures(DepthwiseConv3d):
+class _Conv2ds(DepthwiseConv3d):
     def forward(self, input: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         length, middle = input.shape[2], self.kernel_size[0] // 2
         frames = input.contiguous(memory_format=torch.channels_last_3d).transpose(1, 2)
