@@ -10,6 +10,7 @@ from lightning import LightningDataModule
 from kinema.data.clips import ClipDataset, EvalClips, TrainClips, collate
 from kinema.data.decoding import Decoder
 from kinema.data.frame_cache import FrameCache, prepare_frame_cache
+from kinema.data.home import data_home
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
 from kinema.data.sampling import ClipKind, Dense, FrameScheme, Segments
@@ -228,10 +229,8 @@ class VideoDataModule(LightningDataModule):
 
     def _prepare_cache(self) -> FrameCache:
         records = [record for manifest in self.manifests.values() for record in manifest.records]
-        root = Path(os.environ.get("KINEMA_DATA", "~/.cache/kinema")).expanduser() / "frames"
-        return prepare_frame_cache(
-            root, [resolve(record, self.root) for record in records], self.resize or self.size, decoder=self.decoder
-        )
+        paths = [resolve(record, self.root) for record in records]
+        return prepare_frame_cache(data_home() / "frames", paths, self.resize or self.size, decoder=self.decoder)
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:

@@ -1,10 +1,10 @@
 """The built-in motion set as a data module: made on first use."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from kinema.data.datamodule import VideoDataModule
+from kinema.data.home import data_home
 from kinema.data.motion import prepare_motion
 
 
@@ -56,4 +56,4 @@ class MotionData(VideoDataModule):
 
 def default_root() -> Path:
     """Where the set is made when nothing else is said: `$KINEMA_DATA/motion`, or `~/.cache/kinema/motion`."""
-    return Path(os.environ.get("KINEMA_DATA", "~/.cache/kinema")).expanduser() / "motion"
+    return data_home() / "motion"
