@@ -258,7 +258,8 @@ class NeedsPixels(Halves):
 
 
 def test_an_operator_that_needs_larger_frames_than_the_first_trial_gets_them():
-    kinema.temporalize(built("resnet10t"), NeedsPixels, where=lambda name, conv: name == "layer4.0.conv1")
+    video = kinema.temporalize(built("resnet10t"), NeedsPixels, where=lambda name, conv: name == "layer4.0.conv1")
+    assert [type(module) for module in video.modules()].count(NeedsPixels) == 1
 
 
 FAILURES = [

@@ -7,7 +7,7 @@ import pytest
 from kinema.sweeps.collect import RunRow, append_result, failed_row
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.report import BEGIN, END, INDEX_BEGIN, INDEX_END, write_index, write_sweep_report
-from kinema.sweeps.running import standing
+from kinema.sweeps.running import sweep_status
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def fill(folder, tops, **facts):
 
 
 def report(folder, sweep):
-    write_sweep_report(sweep, standing(sweep, folder / "results.csv"), folder, command="kinema sweep FILE")
+    write_sweep_report(sweep, sweep_status(sweep, folder / "results.csv"), folder, command="kinema sweep FILE")
     return (folder / "README.md").read_text()
 
 

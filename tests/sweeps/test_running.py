@@ -14,7 +14,7 @@ from pretended import fit
 from kinema.sweeps.collect import read_results
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.launchers import DONE, LauncherError, Local
-from kinema.sweeps.running import run_sweep, standing
+from kinema.sweeps.running import run_sweep, sweep_status
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_runs_that_fail_are_kept_and_tried_again(sweep, tmp_path, launcher):
     assert again == {("fail_once", "done"), ("raise", "failed: ZeroDivisionError: nothing to share")}
     table = read_results(tmp_path / "results.csv")
     assert len(table) == 6 + 4
-    state = standing(both, tmp_path / "results.csv")
+    state = sweep_status(both, tmp_path / "results.csv")
     assert {row.variant for row in state.rows} == {"fail_once", "well"}
     assert {row.variant for row in state.failed} == {"raise"} and len(state.missing) == 2
 
@@ -114,7 +114,7 @@ def test_a_run_that_cannot_go_on_starts_again(sweep, tmp_path):
 
 def test_rows_of_another_configuration_are_told_apart(sweep, tmp_path):
     runs_of(sweep("well"), tmp_path)
-    state = standing(sweep("fine"), tmp_path / "results.csv")
+    state = sweep_status(sweep("fine"), tmp_path / "results.csv")
     assert not state.rows and len(state.missing) == 2
     assert {row.variant for row in state.foreign} == {"well"}
 

@@ -13,6 +13,11 @@ from typing import Any
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
+_LAYERS = {
+    "calibrated": ["64x56", "128x28", "256x14", "512x7"],
+    "depthwise": ["64x56x5", "64x56x3", "128x28x5", "128x28x3", "320x14x3", "512x7x3"],
+}
+
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema bench", description=__doc__)
@@ -174,12 +179,6 @@ def _growth(options: argparse.Namespace) -> int:
         print(growth_table(rows, mode.replace("_", " + ")), end="\n\n")
         results[mode] = [asdict(row) for row in rows]
     return _written(results, options.json)
-
-
-_LAYERS = {
-    "calibrated": ["64x56", "128x28", "256x14", "512x7"],
-    "depthwise": ["64x56x5", "64x56x3", "128x28x5", "128x28x3", "320x14x3", "512x7x3"],
-}
 
 
 def _layers(options: argparse.Namespace) -> int:

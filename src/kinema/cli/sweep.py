@@ -12,8 +12,8 @@ from typing import Any
 
 from kinema.sweeps.grid import Sweep, SweepError, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
-from kinema.sweeps.report import write_sweep_report
-from kinema.sweeps.running import RESULTS, Standing, run_sweep, standing
+from kinema.sweeps.report import BEGIN, END, write_sweep_report
+from kinema.sweeps.running import RESULTS, SweepStatus, run_sweep, sweep_status
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -78,7 +78,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         raise SweepError(f"--only names {', '.join(unknown)}, which is no variant; the variants are {names}")
     _check_options(sweep, extra)
     folder = _output(options)
-    state = standing(sweep, folder / RESULTS, extra)
+    state = sweep_status(sweep, folder / RESULTS, extra)
     missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
     print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
     if options.dry_run:
@@ -95,7 +95,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         only=options.only,
     )
     failed = [row for row in rows if not row.done]
-    _write(sweep, standing(sweep, folder / RESULTS, extra), options, extra)
+    _write(sweep, sweep_status(sweep, folder / RESULTS, extra), options, extra)
     for row in failed:
         print(f"kinema: {row.variant}, seed {row.seed} {row.status}", file=sys.stderr)
     return 1 if failed else 0
@@ -103,7 +103,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
 
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:
     sweep = read_sweep(options.file)
-    _write(sweep, standing(sweep, _output(options) / RESULTS, extra), options, extra)
+    _write(sweep, sweep_status(sweep, _output(options) / RESULTS, extra), options, extra)
     return 0
 
 
@@ -113,14 +113,12 @@ def _output(options: argparse.Namespace) -> Path:
     return folder
 
 
-def _write(sweep: Sweep, state: Standing, options: argparse.Namespace, extra: Sequence[str]) -> None:
+def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
     if not state.rows:
         return
     folder = _output(options)
     readme = folder / "README.md"
     if not readme.is_file():
-        from kinema.sweeps.report import BEGIN, END
-
         readme.write_text(f"# {sweep.title or sweep.name}\n\n{BEGIN}\n\n{END}\n", encoding="utf-8")
     write_sweep_report(sweep, state, folder, command=shlex.join(["kinema", "sweep", str(options.file), *extra]))
     print(f"{len(state.rows)} of {len(state.rows) + len(state.missing)} runs in {readme}")

@@ -1,6 +1,7 @@
 """From run folders to one table: mean, spread over seeds, and the paired difference with its interval."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -9,8 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-ORDERS = ("shuffled", "reversed", "frozen")
-"""Of frames, in which a run may have been evaluated besides."""
+from kinema.evaluation.frame_order import FRAME_ORDERS
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,14 @@ def validation_curve(run: Path) -> list[tuple[int, float]]:
     return [(line["epoch"] + 1, line["val/top1"]) for line in lines if "val/top1" in line]
 
 
-def read_run(folder: Path, *, unfinished: bool = False) -> RunRow | None:
-    """Read one run folder; None if it has not finished, unless that is asked for.
+def read_run(folder: Path) -> RunRow | None:
+    """Read one run folder; None if it has not finished.
 
     The folder's parent is the variant, as in `runs/<name>/<id>`.
     """
-    finished = (folder / "metrics.json").is_file()
-    if not finished and not unfinished:
+    if not (folder / "metrics.json").is_file():
         return None
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) if finished else {"epochs": 0}
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     if "epochs" not in metrics:  # a run of an early version
         metrics["epochs"] = len(validation_curve(folder))
@@ -131,10 +130,17 @@ def read_runs(folders: Iterable[Path]) -> list[RunRow]:
 
 def append_result(path: Path, row: RunRow) -> None:
     """Add a row to a table, which is made if it is not there."""
-    rows = read_results(path) if path.is_file() else []
-    unfinished = path.with_name(f".{path.name}")
-    write_results(unfinished, [*rows, row])
-    unfinished.replace(path)
+    columns = [field.name for field in fields(RunRow)]
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            if next(csv.reader(file), []) == columns:
+                text = io.StringIO()
+                csv.DictWriter(text, columns, lineterminator="\n").writerow(asdict(row))
+                with path.open("a", encoding="utf-8") as table:
+                    table.write(text.getvalue())
+                return
+    # A new table, or one of fewer columns.
+    write_results(path, [*(read_results(path) if path.is_file() else []), row])
 
 
 def write_results(path: Path, rows: Sequence[RunRow]) -> None:
@@ -211,7 +217,7 @@ def markdown_table(rows: Sequence[RunRow], *, baseline: str | None = None) -> st
 
     Parameters, and top-1 with frames in another order, have a column where all rows have them.
     """
-    orders = [name for name in ORDERS if all(getattr(row, f"top1_{name}") is not None for row in rows)]
+    orders = [name for name in FRAME_ORDERS if all(getattr(row, f"top1_{name}") is not None for row in rows)]
     counted = all(row.parameters for row in rows)
     head = ["variant", *(["parameters"] if counted else []), "top-1 %", "top-5 %", *orders, "seeds", "videos"]
     head += ["seconds a run", *([f"top-1 minus {baseline}, 95 % interval"] if baseline else [])]

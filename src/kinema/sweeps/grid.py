@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,12 @@ class SweepRun:
     seed: int
     extra: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """Follows from what is run: the content of the base, the changes, the options given to all, and the seed."""
+        """Follows from what is run: the content of the base, the changes, the options given to all, and the seed.
+
+        Read once, so that a base that is edited while its sweep runs changes nothing of that sweep.
+        """
         base = yaml.safe_load(self.variant.base.read_text(encoding="utf-8"))
         for part in ("run", "seed_everything"):
             base.pop(part, None)

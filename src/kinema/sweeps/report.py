@@ -8,9 +8,10 @@ from kinema.sweeps.claims import Verdict, judge, verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
 from kinema.sweeps.grid import Sweep, read_sweep
-from kinema.sweeps.running import RESULTS, Standing, standing
+from kinema.sweeps.running import RESULTS, SweepStatus, sweep_status
 
 BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
+INDEX_BEGIN, INDEX_END = "<!-- index: written by a command, not by hand -->", "<!-- end of index -->"
 
 
 def write_report(
@@ -55,7 +56,7 @@ def write_report(
     return rows
 
 
-def write_sweep_report(sweep: Sweep, state: Standing, folder: Path, *, command: str) -> None:
+def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, command: str) -> None:
     """Write where a sweep stands into its folder: `figure.png`, and the table and verdicts in `README.md`.
 
     Args:
@@ -80,7 +81,7 @@ def write_sweep_report(sweep: Sweep, state: Standing, folder: Path, *, command: 
     insert_results(folder / "README.md", "\n\n".join(parts))
 
 
-def _flags(state: Standing) -> list[str]:
+def _flags(state: SweepStatus) -> list[str]:
     """What a reader must know of a table that is not whole."""
     flags = []
     if state.failed:
@@ -136,9 +137,6 @@ def _provenance(rows: Sequence[RunRow]) -> str:
     )
 
 
-INDEX_BEGIN, INDEX_END = "<!-- index: written by a command, not by hand -->", "<!-- end of index -->"
-
-
 def write_index(experiments: Path, *, command: str) -> None:
     """Write the table of all sweeps, their questions and verdicts, into the README of the folder of experiments.
 
@@ -152,7 +150,7 @@ def write_index(experiments: Path, *, command: str) -> None:
     lines = ["| experiment | question | runs | the papers' claims |", "|---|---|---|---|"]
     for file in sorted(experiments.glob("*/sweep*.yaml")):
         sweep = read_sweep(file)
-        state = standing(sweep, file.with_name(RESULTS))
+        state = sweep_status(sweep, file.with_name(RESULTS))
         judged = [judge(claim, state.rows)[0] for claim in sweep.claims]
         counts = [f"{judged.count(verdict)} {verdict}" for verdict in get_args(Verdict) if verdict in judged]
         told = ", ".join(counts) if state.rows else "not run yet"

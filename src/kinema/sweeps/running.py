@@ -1,5 +1,6 @@
 """Run what a sweep still needs, and write every run down as it ends."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ RESULTS = "results.csv"
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepStatus:
     """Where a sweep stands.
 
     Args:
@@ -31,7 +32,7 @@ class Standing:
     foreign: tuple[RunRow, ...]
 
 
-def standing(sweep: Sweep, table: Path, extra: Sequence[str] = ()) -> Standing:
+def sweep_status(sweep: Sweep, table: Path, extra: Sequence[str] = ()) -> SweepStatus:
     """Read the table of a sweep.
 
     Args:
@@ -43,7 +44,7 @@ def standing(sweep: Sweep, table: Path, extra: Sequence[str] = ()) -> Standing:
     wanted = {(run.variant.name, run.id): run for run in sweep.runs(extra)}
     done = {(row.variant, row.run): row for row in known if row.done and (row.variant, row.run) in wanted}
     failed = {(row.variant, row.run): row for row in known if not row.done and (row.variant, row.run) in wanted}
-    return Standing(
+    return SweepStatus(
         rows=tuple(done[key] for key in wanted if key in done),
         missing=tuple(run for key, run in wanted.items() if key not in done),
         failed=tuple(row for key, row in failed.items() if key not in done),
@@ -80,7 +81,7 @@ def run_sweep(
     Returns:
         The rows of this call, failed ones too.
     """
-    state = standing(sweep, table, extra)
+    state = sweep_status(sweep, table, extra)
     runs = [run for run in state.missing if not only or run.variant.name in only]
     failed_before = {(row.variant, row.run) for row in state.failed}
     new: list[RunRow] = []
@@ -107,7 +108,7 @@ def run_sweep(
             row = _row_of(run, job.folder) if outcome.status == 0 else None
             if row is None:
                 said = outcome.said or "it ended without results"
-                row = failed_row(run.variant.name, run.seed, run.id, said, **_facts_of(job.folder, run))
+                row = failed_row(run.variant.name, run.seed, run.id, said, **_facts_of(job.folder))
             append_result(table, row)
             new.append(row)
             bar.advance(task)
@@ -121,14 +122,12 @@ def _row_of(run: SweepRun, folder: Path) -> RunRow | None:
     return row and replace(row, variant=run.variant.name, seed=run.seed)
 
 
-def _facts_of(folder: Path, run: SweepRun) -> dict[str, object]:
+def _facts_of(folder: Path) -> dict[str, object]:
     """What a failed run still says of itself: the source and the machine."""
-    if not (folder / "environment.json").is_file():
-        return {}
-    row = read_run(folder, unfinished=True)
-    assert row is not None
+    path = folder / "environment.json"
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     names = ("commit", "source", "uncommitted_changes", "device", "cpu_threads")
-    return {name: getattr(row, name) for name in names}
+    return {name: told[name] for name in names if name in told}
 
 
 def _told(row: RunRow, job: Job) -> str:

@@ -78,7 +78,6 @@ class VideoClassifier(LightningModule):
         self.class_names: list[str] | None = None
         self.init_weights: Path | None = None
         self.evaluated: dict[str, VideoScores] = {}
-        self.frame_order: FrameOrder | None = None  # of evaluations; not an option, for no result is reported with it
         self._views: ViewScores | None = None
         self.network: nn.Module
         if num_classes is not None:
@@ -187,18 +186,17 @@ class VideoClassifier(LightningModule):
     @torch.no_grad()
     def evaluate_in_order(self, order: FrameOrder) -> VideoScores:
         """The scores of all validation videos with their frames in another order; to be called while a trainer is set up."""
-        loader = self.trainer.datamodule.val_dataloader()  # pyrefly: ignore[missing-attribute]
-        training, self.frame_order = self.training, order
+        trainer, training = self.trainer, self.training
+        loader = trainer.datamodule.val_dataloader()  # pyrefly: ignore[missing-attribute]
+        self._collect(loader)
+        assert self._views is not None
         self.eval()
-        try:
-            self._collect(loader)
+        with trainer.precision_plugin.val_step_context():
             for batch in loader:
-                self._evaluate(self.trainer.strategy.batch_to_device(batch))
-            assert self._views is not None
-            return self._views.compute()
-        finally:
-            self._views = self.frame_order = None
-            self.train(training)
+                self._evaluate(trainer.strategy.batch_to_device(batch), order)
+        self.train(training)
+        views, self._views = self._views, None
+        return views.compute()
 
     def _build(self, num_classes: int) -> None:
         self.num_classes = self.hparams["num_classes"] = num_classes
@@ -226,13 +224,9 @@ class VideoClassifier(LightningModule):
     def _collect(self, loader: Any) -> None:
         self._views = ViewScores(len(loader.dataset), average=self.average)
 
-    def _evaluate(self, batch: ClipBatch) -> None:
+    def _evaluate(self, batch: ClipBatch, order: FrameOrder | None = None) -> None:
         assert self._views is not None
-        clip = (
-            batch["clip"]
-            if self.frame_order is None
-            else reorder_frames(batch["clip"], self.frame_order, batch["video"])
-        )
+        clip = batch["clip"] if order is None else reorder_frames(batch["clip"], order, batch["video"])
         logits = self(self.normalise(clip))
         self._views.add(
             logits,
