@@ -53,11 +53,11 @@ def test_epochs_and_seeds_change_the_pixels(motion):
 
 def test_sampling_leaves_the_global_generators_alone(motion, monkeypatch):
     dataset = module(motion).train_dataloader().dataset
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
     for accelerator in (torch.cuda, torch.xpu, torch.mps):  # their draws belong to the network, dropout's for one
         for seed in ("manual_seed", "manual_seed_all"):
             monkeypatch.setattr(accelerator, seed, lambda _: pytest.fail("seeds an accelerator"), raising=False)
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
     dataset[0, 3]
     assert torch.equal(torch.get_rng_state(), before)
 
