@@ -6,9 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from kinema.sweeps.growth import GrowthRow, draw_growth, growth_table
+from kinema.benchmarks.growth import GrowthRow, draw_growth, growth_table
+from kinema.benchmarks.tables import origin
 from kinema.sweeps.report import insert_results
-from kinema.sweeps.speed import origin
 
 BEGIN, END = "<!-- growth: written by a command, not by hand -->", "<!-- end of growth -->"
 
@@ -24,5 +24,5 @@ if __name__ == "__main__":
     parts = [growth_table(measured, f"{mode.replace('_', ' + ')}, {title}") for mode, measured in rows.items()]
     parts += ["![Time and memory over frames](growth.png)", origin(results)]
     parts += [f"```bash\npython {shlex.join(sys.argv)}\n```"]
-    insert_results(options.experiment / "README.md", "\n\n".join(parts), begin=BEGIN, end=END)
+    insert_results(options.experiment / "README.md", "\n\n".join(parts), marks=(BEGIN, END))
     draw_growth(options.experiment / "growth.png", rows, title=title)

@@ -62,4 +62,4 @@ if __name__ == "__main__":
     table = "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
     parts = [table] + ([operators_line(options.operators)] if options.operators else [])
     parts += [f"```bash\npython {shlex.join(sys.argv)}\n```"]
-    insert_results(options.experiment / "README.md", "\n\n".join(parts), begin=BEGIN, end=END)
+    insert_results(options.experiment / "README.md", "\n\n".join(parts), marks=(BEGIN, END))

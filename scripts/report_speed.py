@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from kinema.sweeps.speed import write_speed
+from kinema.benchmarks.tables import write_speed
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)

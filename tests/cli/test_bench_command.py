@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from kinema.benchmarks.tables import speed_table
 from kinema.cli import main
-from kinema.sweeps.speed import speed_table
 
 
 def test_networks_side_by_side(tmp_path, capsys):
@@ -32,14 +32,14 @@ def test_loaders_decoders_and_memory(tmp_path, capsys):
     assert [row["name"] for row in results["8 segments"]["loaders"]] == ["kinema", "pytorchvideo"]
 
 
-@pytest.mark.parametrize(("kind", "size"), [("calibrated", "8x8"), ("depthwise", "4x6x5")])
+@pytest.mark.parametrize(("kind", "size"), [("calibrated", "8x8"), ("operators", "16x8"), ("depthwise", "4x6x5")])
 def test_layers(kind, size, tmp_path, capsys):
     path = tmp_path / "layers.json"
     arguments = ["bench", "layers", size, "--kind", kind, "--rounds", "1", "--num-frames", "3", "--json", str(path)]
     assert main(arguments) == 0
-    assert "kinema" in capsys.readouterr().out
+    assert ("tadaconv_v2" if kind == "operators" else "kinema") in capsys.readouterr().out
     table = speed_table(json.loads(path.read_text(encoding="utf-8")))
-    assert table.count("of one layer") == 2
+    assert table.count("| ratio (quartiles) |" if kind == "operators" else "of one layer") == 2
 
 
 @pytest.mark.parametrize("size", ["8", "8x8x4", "8xa", "8x8x3x3"])

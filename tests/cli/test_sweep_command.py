@@ -56,6 +56,10 @@ def test_a_sweep_leaves_rows_table_picture_and_verdict(sweep, for_all, tmp_path,
     assert "0 runs to do" in capsys.readouterr().out
     assert len(read_results(file.with_name("results.csv"))) == 4
 
+    assert main(["sweep", str(file), "--check", "--only", "half", *where, orders, *for_all]) == 0
+    (row,) = [row for row in rows if (row.variant, row.seed) == ("half", 0)]
+    assert f"half, seed 0: {row.top1:.2%} again" in capsys.readouterr().out
+
     # A row is what the same run gives by itself, in another process.
     options = ["--model.shift_fraction", 0.5, "--seed_everything", 1, "--trainer.max_epochs", 1]
     alone = metrics_of(cli("fit", *options))

@@ -13,7 +13,9 @@ from kinema.sweeps.collect import (
     write_results,
 )
 from kinema.sweeps.figures import draw_bars, draw_curves
-from kinema.sweeps.report import BEGIN, END, write_report
+from kinema.sweeps.report import result_marks, write_report
+
+BEGIN, END = result_marks()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_variants_and_seeds_become_runs(write):
 
 def test_a_grid_is_every_combination(write):
     sweep = write(
-        "{base: base.yaml, grid: {m.fraction: [0, 0.5], m.kernels: [[3, 3], [1, 1]], m.on: [true]}}", "wide.yaml"
+        "{base: base.yaml, grid: {m.fraction: [0, 0.5], m.kernels: [[3, 3], [1, 1]], m.on: [true]}}", "sweep-wide.yaml"
     )
     assert sweep.name == "shift-wide" and sweep.seeds == (0, 1, 2)
     assert [variant.name for variant in sweep.variants] == [
@@ -72,7 +72,7 @@ def test_an_id_follows_from_what_is_run_and_from_nothing_else(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{base: base.yaml, variant: {a: {}}}", "variant is no key of a sweep; the keys are base, baseline"),
+        ("{base: base.yaml, variant: {a: {}}}", "variant is no key of a sweep; the keys are all, base, baseline"),
         ("{base: base.yaml}", "has no variant; write some"),
         ("{base: base.yaml, grid: {}}", "the grid is empty"),
         ("{base: base.yaml, grid: {m.x: []}}", "gives m.x no list of values"),
@@ -88,6 +88,7 @@ def test_an_id_follows_from_what_is_run_and_from_nothing_else(write, tmp_path):
         ("{base: base.yaml, seeds: [true], variants: {a: {}}}", "give a list of whole numbers"),
         ("{base: base.yaml, baseline: b, variants: {a: {}}}", "the baseline 'b' is no variant; the variants are a"),
         ("{base: base.yaml, variants: {a: {}}, claims: [{variant: b, above: a}]}", "a claim names 'b'"),
+        ("{base: base.yaml, all: [x], variants: {a: {}}}", "all is list; write an option and its value"),
         ("[a]", "holds no mapping"),
         ("{base: [}", "is no YAML"),
     ],
@@ -102,3 +103,33 @@ def test_files_that_are_not_there(write, tmp_path):
         write("{base: nowhere.yaml, variants: {a: {}}}")
     with pytest.raises(FileNotFoundError):
         read_sweep(tmp_path / "no.yaml")
+
+
+def test_what_all_variants_change_is_told_once_and_a_variant_has_the_last_word(write):
+    sweep = write("{base: base.yaml, all: {m.x: 1, m.y: 2}, variants: {a: {m.x: 3}}, grid: {m.z: [5]}}")
+    assert [dict(variant.changes) for variant in sweep.variants] == [
+        {"m.x": 3, "m.y": 2},
+        {"m.x": 1, "m.y": 2, "m.z": 5},
+    ]
+    alone = write("{base: base.yaml, variants: {a: {m.x: 3, m.y: 2}}}")
+    assert next(alone.runs()).id == next(sweep.runs()).id
+
+
+def test_environment_variables_are_filled_in_and_stay_out_of_ids(write, monkeypatch):
+    text = "{base: base.yaml, all: {data.root: '${CLIPS}/depth'}, variants: {a: {m.names: [x]}}}"
+    (run, *_) = write(text).runs()
+    monkeypatch.delenv("CLIPS", raising=False)
+    with pytest.raises(SweepError, match="a needs the environment variable CLIPS, which is not set"):
+        run.arguments(Path("runs"))
+    monkeypatch.setenv("CLIPS", "/somewhere")
+    assert "--data.root=/somewhere/depth" in run.arguments(Path("runs"))
+    (elsewhere, *_) = write(text).runs()
+    monkeypatch.setenv("CLIPS", "/elsewhere")
+    assert elsewhere.id == run.id
+
+
+def test_another_scale_of_the_same_question_has_files_of_its_own(write):
+    text = "{base: base.yaml, variants: {a: {}}}"
+    one, two = write(text), write(text, "sweep-real.yaml")
+    assert (one.name, one.results, one.figure) == ("shift", "results.csv", "figure.png")
+    assert (two.name, two.results, two.figure) == ("shift-real", "results-real.csv", "figure-real.png")

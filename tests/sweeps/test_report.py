@@ -1,13 +1,16 @@
 """What a reader of a table must be told, and the table of all experiments."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from kinema.sweeps.collect import RunRow, append_result, failed_row
+from kinema.sweeps.collect import RunRow, append_result, failed_row, read_results
 from kinema.sweeps.grid import read_sweep
-from kinema.sweeps.report import BEGIN, END, INDEX_BEGIN, INDEX_END, write_index, write_sweep_report
+from kinema.sweeps.report import INDEX_BEGIN, INDEX_END, result_marks, write_index, write_sweep_report
 from kinema.sweeps.running import sweep_status
+
+BEGIN, END = result_marks()
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_what_is_not_whole_is_told(experiment):
     text = report(experiment, sweep)
     assert "**Failed**: all, seed 1: failed: out of memory." in text
     assert "**Not run yet**: none seed 1, all seed 1." in text
-    assert "**Left out**: 1 rows of results.csv (gone)" in text
+    assert "**Left out**: 1 rows of the table of runs (gone)" in text
     assert "**Mixed**: the runs are of 2 states of the source: 1 of `aaa`, 1 of `bbb`." in text
     assert "**Changed**: 1 runs" in text
 
@@ -98,3 +101,20 @@ def test_the_table_of_all_experiments(experiment):
     write_index(experiment.parent, command="python x.py")
     text = (experiment.parent / "README.md").read_text()
     assert "| 4 of 4 | 1 agrees, 1 disagrees |" in text and text.count("What moves?") == 1
+
+
+def test_two_scales_of_a_question_stand_beside_each_other(experiment):
+    (experiment / "sweep-real.yaml").write_text((experiment / "sweep.yaml").read_text())
+    begin, end = result_marks("real")
+    readme = experiment / "README.md"
+    readme.write_text(readme.read_text() + f"{begin}\n{end}\n")
+    report(experiment, fill(experiment, ALL))
+    real = read_sweep(experiment / "sweep-real.yaml")
+    for row, run in zip(read_results(experiment / "results.csv"), real.runs(), strict=True):
+        append_result(experiment / "results-real.csv", replace(row, run=run.id, top1=0.25))
+    write_sweep_report(real, sweep_status(real, experiment / "results-real.csv"), experiment, command="the other")
+    text = readme.read_text()
+    first, _, second = text.partition(begin)
+    assert "| all | 7 | 91.0" in first and "| all | 7 | 25.0" in second
+    assert "(figure.png)" in first and "(figure-real.png)" in second and "results-real.csv" in second
+    assert text.count("kept") == 1

@@ -14,7 +14,7 @@ from pretended import fit
 from kinema.sweeps.collect import read_results
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.launchers import DONE, LauncherError, Local
-from kinema.sweeps.running import run_sweep, sweep_status
+from kinema.sweeps.running import compute_again, run_sweep, sweep_status
 
 
 @pytest.fixture
@@ -163,3 +163,21 @@ def test_no_worker_is_told():
     with pytest.raises(LauncherError, match="give at least 1"):
         Local(0)
     assert Local(threads=10**6).workers == 1
+
+
+def test_a_recorded_number_can_be_computed_again(sweep, tmp_path):
+    two = sweep("well", "fine")
+    with pytest.raises(ValueError, match=r"no run of .* with seed 0 is recorded"):
+        compute_again(two, sweep_status(two, tmp_path / "results.csv"), fit, Local(2), root=tmp_path / "again")
+    runs_of(two, tmp_path)
+    table = tmp_path / "results.csv"
+    table.write_text(table.read_text().replace("fine,0,0.5,", "fine,0,0.75,"))
+    before = table.read_text()
+    state = sweep_status(two, table)
+    pairs = compute_again(two, state, fit, Local(2), root=tmp_path / "again")
+    assert sorted((old.variant, old.seed, old.top1, new.top1) for old, new in pairs) == [
+        ("fine", 0, 0.75, 0.5),
+        ("well", 0, 0.5, 0.5),
+    ]
+    assert len(compute_again(two, state, fit, Local(2), root=tmp_path / "once", only=["well"])) == 1
+    assert table.read_text() == before

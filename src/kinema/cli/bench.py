@@ -1,4 +1,4 @@
-"""`kinema bench model | layers | growth | data`: measure side by side, in one run, and print ratios."""
+"""`kinema bench model | layers | growth | data | sweep`: measure side by side, in one run, and print ratios."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kinema.training.record import processor_name
 
 _LAYERS = {
     "calibrated": ["64x56", "128x28", "256x14", "512x7"],
+    "operators": ["64x56", "128x28", "256x14", "512x7"],
     "depthwise": ["64x56x5", "64x56x3", "128x28x5", "128x28x3", "320x14x3", "512x7x3"],
 }
 
@@ -26,9 +28,19 @@ def run(arguments: Sequence[str]) -> int:
     _add_layers(commands.add_parser("layers", help="single layers against the form that other code gives them"))
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
-    options = parser.parse_args(arguments[1:])
+    _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
+    options, extra = parser.parse_known_args(arguments[1:])
+    if extra and options.command != "sweep":
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    measure = {
+        "model": _model,
+        "layers": _layers,
+        "growth": _growth,
+        "data": _data,
+        "sweep": partial(_sweep, extra=extra),
+    }
     try:
-        return {"model": _model, "layers": _layers, "growth": _growth, "data": _data}[options.command](options)
+        return measure[options.command](options)
     except (ValueError, TypeError, RuntimeError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
@@ -68,9 +80,10 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kind",
-        choices=("calibrated", "depthwise"),
+        choices=tuple(_LAYERS),
         default="calibrated",
-        help="calibrated 3 x 3 convolutions and the authors' grouped form, or depthwise 3-D ones and PyTorch's forms",
+        help="calibrated 3 x 3 convolutions and the authors' grouped form, a 3 x 3 convolution with every operator over "
+        "time, or depthwise 3-D ones and PyTorch's forms",
     )
     _add_measuring(parser)
     parser.add_argument("--batch-size", type=int, default=2)
@@ -107,13 +120,20 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 
 
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a sweep; options such as --trainer.max_epochs=2 go to all its runs")
+    parser.add_argument("--runs", type=int, default=4, help="its first variants, one run each")
+    parser.add_argument("--root", type=Path, default=Path("runs/bench"), help="where they are recorded, and removed")
+    parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
+
+
 def _model(options: argparse.Namespace) -> int:
     import torch
 
     from kinema import create_model
+    from kinema.benchmarks.explicit_attention import has_attention, with_explicit_attention
+    from kinema.benchmarks.grouped_form import has_grouped_form, in_grouped_form
     from kinema.evaluation.latency import compare_latency, latency_table
-    from kinema.sweeps.explicit_attention import has_attention, with_explicit_attention
-    from kinema.sweeps.grouped_form import has_grouped_form, in_grouped_form
     from kinema.training.memory import keep_freed_memory
 
     if options.keep_memory:
@@ -162,11 +182,17 @@ def _frames(model: str, default: int) -> tuple[str, int]:
 def _growth(options: argparse.Namespace) -> int:
     import torch
 
-    from kinema.sweeps.growth import growth_table, measure_growth
+    from kinema.benchmarks.growth import GrowthRow, growth_table, measure_growth
 
     networks = {name: _network(name) for name in options.models}
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "size": options.size}
+    earlier = _stopped(results, options.json)
     for mode in _modes(options):
+
+        def keep(rows: Sequence[GrowthRow], mode: str = mode) -> None:
+            results[mode] = [asdict(row) for row in rows]
+            _written(results, options.json)
+
         rows = measure_growth(
             networks,
             options.frames,
@@ -174,26 +200,44 @@ def _growth(options: argparse.Namespace) -> int:
             size=options.size,
             memory_gib=options.memory,
             warmup=options.warmup,
+            known=[GrowthRow(**row) for row in earlier.get(mode, [])],
+            on_row=keep,
             **_measuring(options),
         )
         print(growth_table(rows, mode.replace("_", " + ")), end="\n\n")
-        results[mode] = [asdict(row) for row in rows]
     return _written(results, options.json)
+
+
+def _stopped(facts: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """What the same command had measured before it was stopped; nothing if the source or the machine is another."""
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found if all(found.get(name) == value for name, value in facts.items()) else {}
 
 
 def _layers(options: argparse.Namespace) -> int:
     import torch
 
+    from kinema import profile
+    from kinema.benchmarks.depthwise_forms import depthwise_forms
+    from kinema.benchmarks.grouped_form import one_layer
+    from kinema.benchmarks.operator_forms import operator_forms
     from kinema.evaluation.latency import compare_latency, latency_table
-    from kinema.sweeps.depthwise_forms import depthwise_forms
-    from kinema.sweeps.grouped_form import one_layer
+
+    forms_of = {"calibrated": one_layer, "operators": operator_forms, "depthwise": depthwise_forms}[options.kind]
 
     results = _facts() | {"threads": options.threads or torch.get_num_threads(), "kind": options.kind, "layers": {}}
     for size in options.sizes or _LAYERS[options.kind]:
         channels, side, kernel = _size(size)
         shape = (options.batch_size, channels, options.num_frames, side, side)
-        results["layers"][size] = {"clip_shape": shape}
-        forms = one_layer(channels, kernel) if options.kind == "calibrated" else depthwise_forms(channels, kernel)
+        torch.manual_seed(0)
+        forms = forms_of(channels, kernel)
+        costs = {name: profile(form, shape) for name, form in forms.items()}
+        results["layers"][size] = {
+            "clip_shape": shape,
+            "cost": {name: {"params": cost.params, "macs": cost.macs} for name, cost in costs.items()},
+        }
         for mode in _modes(options):
             rows = compare_latency(
                 forms, shape, mode=mode, input_gradient=True, baseline=next(iter(forms)), **_measuring(options)
@@ -261,6 +305,20 @@ def _data(options: argparse.Namespace) -> int:
         )
         results["memory"] = asdict(memory)
     return _written(results, options.json)
+
+
+def _sweep(options: argparse.Namespace, extra: Sequence[str]) -> int:
+    from kinema.benchmarks.sweep_speed import measure_sweep
+    from kinema.cli import main
+    from kinema.sweeps.grid import read_sweep
+
+    rows = measure_sweep(read_sweep(options.file), main, options.root, num_runs=options.runs, extra=extra)
+    for row in rows:
+        print(
+            f"{row.workers} workers, {row.runs} runs: {row.wall_s:.0f} s, {row.beside_s:.1f} s a run beside training, "
+            f"{row.faster:.2f} times as fast as {rows[0].workers}"
+        )
+    return _written(_facts() | {"sweep": [asdict(row) for row in rows]}, options.json)
 
 
 def _print_rows(title: str, rows: Sequence[Any]) -> None:

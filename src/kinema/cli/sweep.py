@@ -6,14 +6,15 @@ What has a row in results.csv is not run again, so a sweep that was stopped goes
 import argparse
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kinema.sweeps.grid import Sweep, SweepError, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
-from kinema.sweeps.report import BEGIN, END, write_sweep_report
-from kinema.sweeps.running import RESULTS, SweepStatus, run_sweep, sweep_status
+from kinema.sweeps.report import result_marks, write_sweep_report
+from kinema.sweeps.running import SweepStatus, compute_again, run_sweep, sweep_status
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_common(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants alone")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="compute recorded runs of the first seed again, and compare",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local")
@@ -78,7 +84,9 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         raise SweepError(f"--only names {', '.join(unknown)}, which is no variant; the variants are {names}")
     _check_options(sweep, extra)
     folder = _output(options)
-    state = sweep_status(sweep, folder / RESULTS, extra)
+    state = sweep_status(sweep, folder / sweep.results, extra)
+    if options.check:
+        return _check(sweep, state, options, extra)
     missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
     print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
     if options.dry_run:
@@ -90,20 +98,36 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         main,
         _launcher(options),
         root=options.root,
-        table=folder / RESULTS,
+        table=folder / sweep.results,
         extra=extra,
         only=options.only,
     )
     failed = [row for row in rows if not row.done]
-    _write(sweep, sweep_status(sweep, folder / RESULTS, extra), options, extra)
+    _write(sweep, sweep_status(sweep, folder / sweep.results, extra), options, extra)
     for row in failed:
         print(f"kinema: {row.variant}, seed {row.seed} {row.status}", file=sys.stderr)
     return 1 if failed else 0
 
 
+def _check(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: list[str]) -> int:
+    from kinema.cli import main
+
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = compute_again(sweep, state, main, _launcher(options), root=Path(folder), extra=extra, only=options.only)
+    for recorded, again in pairs:
+        if not again.done:
+            told = again.status
+        elif again.top1 == recorded.top1:
+            told = f"{again.top1:.2%} again"
+        else:
+            told = f"{again.top1:.2%} instead of {recorded.top1:.2%}"
+        print(f"{recorded.variant}, seed {recorded.seed}: {told}")
+    return int(any(again.top1 != recorded.top1 or not again.done for recorded, again in pairs))
+
+
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:
     sweep = read_sweep(options.file)
-    _write(sweep, sweep_status(sweep, _output(options) / RESULTS, extra), options, extra)
+    _write(sweep, sweep_status(sweep, _output(options) / sweep.results, extra), options, extra)
     return 0
 
 
@@ -119,7 +143,8 @@ def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra:
     folder = _output(options)
     readme = folder / "README.md"
     if not readme.is_file():
-        readme.write_text(f"# {sweep.title or sweep.name}\n\n{BEGIN}\n\n{END}\n", encoding="utf-8")
+        begin, end = result_marks(sweep.part)
+        readme.write_text(f"# {sweep.title or sweep.name}\n\n{begin}\n\n{end}\n", encoding="utf-8")
     write_sweep_report(sweep, state, folder, command=shlex.join(["kinema", "sweep", str(options.file), *extra]))
     print(f"{len(state.rows)} of {len(state.rows) + len(state.missing)} runs in {readme}")
 

@@ -2,6 +2,7 @@
 
 base: base.yaml                # a complete configuration of `kinema fit`
 seeds: [0, 1, 2]
+all: {trainer.max_epochs: 3}   # what every variant changes
 baseline: plain                # the variant that others are compared with, seed by seed
 variants:                      # name: what it changes; {base: other.yaml} starts from another file
   plain: {model.init_args.shift_fraction: 0}
@@ -11,14 +12,19 @@ grid:                          # beside or instead of variants: every combinatio
   model.init_args.residual: [true, false]
 claims:                        # what the paper says, judged by the runs, see `kinema.sweeps.claims`
   - {variant: eighth, above: plain, paper: "table 2: +17.1"}
+
+Values and files may name environment variables, such as ${UTD_MHAD_DEPTH}/index.csv: what is on one machine alone stays out
+of the file, and out of the ids of the runs.
 """
 
 import hashlib
 import itertools
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +33,7 @@ import yaml
 
 from kinema.sweeps.claims import Claim, read_claim
 
-_KEYS = {"base", "seeds", "baseline", "variants", "grid", "claims", "title"}
+_KEYS = {"all", "base", "seeds", "baseline", "variants", "grid", "claims", "title"}
 
 
 class SweepError(ValueError):
@@ -82,9 +88,13 @@ class SweepRun:
         return root / self.experiment / self.variant.name / self.id
 
     def arguments(self, root: Path) -> list[str]:
-        """What `kinema` is called with."""
+        """What `kinema` is called with.
+
+        Raises:
+            SweepError: If an environment variable that is named is not set.
+        """
         changes = [
-            f"--{option}={value if isinstance(value, str) else json.dumps(value)}"
+            f"--{option}={self._filled_in(value) if isinstance(value, str) else json.dumps(value)}"
             for option, value in self.variant.changes.items()
         ]
         where = [f"--run.root={root}", f"--run.name={self.experiment}/{self.variant.name}", f"--run.id={self.id}"]
@@ -92,14 +102,25 @@ class SweepRun:
         seed = f"--seed_everything={self.seed}"
         return ["fit", "--config", str(self.variant.base), *changes, *self.extra, seed, *where, *groups]
 
+    def _filled_in(self, value: str) -> str:
+        for name in re.findall(r"\$\{(\w+)\}", value):
+            if not os.environ.get(name):
+                raise SweepError(
+                    f"the variant {self.variant.name} needs the environment variable {name}, which is not set; see the "
+                    "README of the experiment for what it names"
+                )
+            value = value.replace(f"${{{name}}}", os.environ[name])
+        return value
+
 
 @dataclass(frozen=True)
 class Sweep:
     """All runs of an experiment.
 
     Args:
-        name: Of the experiment, that of its folder; with the file's name behind it unless that is `sweep.yaml`.
+        name: Of the experiment, that of its folder; with the part behind it if there is one.
         folder: Of the experiment.
+        part: "" for `sweep.yaml`; "real" for `sweep-real.yaml`, the same question at another scale.
         variants: In the order of the file.
         seeds: Each variant is run with.
         baseline: Variant that others are compared with.
@@ -114,6 +135,17 @@ class Sweep:
     baseline: str | None = None
     claims: tuple[Claim, ...] = ()
     title: str = ""
+    part: str = ""
+
+    @property
+    def results(self) -> str:
+        """Name of the file that has a row for every run, beside the sweep file."""
+        return f"results-{self.part}.csv" if self.part else "results.csv"
+
+    @property
+    def figure(self) -> str:
+        """Name of the picture beside it."""
+        return f"figure-{self.part}.png" if self.part else "figure.png"
 
     def runs(self, extra: Sequence[str] = ()) -> Iterator[SweepRun]:
         """Seed by seed, so that a sweep that is stopped has compared all variants already."""
@@ -141,7 +173,13 @@ def read_sweep(file: str | Path) -> Sweep:
     unknown = sorted(set(told) - _KEYS)
     if unknown:
         raise SweepError(f"{file}: {', '.join(unknown)} is no key of a sweep; the keys are {', '.join(sorted(_KEYS))}")
-    variants = [*_listed(file, told), *_combined(file, told)]
+    common = told.get("all") or {}
+    if not isinstance(common, dict):
+        raise SweepError(f"{file}: all is {type(common).__name__}; write an option and its value for each change")
+    variants = [
+        replace(variant, changes={**common, **variant.changes})
+        for variant in (*_listed(file, told), *_combined(file, told))
+    ]
     if not variants:
         raise SweepError(f"{file} has no variant; write some below variants or grid")
     _check_distinct(file, variants)
@@ -158,8 +196,9 @@ def read_sweep(file: str | Path) -> Sweep:
         claims = tuple(read_claim(claim, names) for claim in told.get("claims") or [])
     except ValueError as error:
         raise SweepError(f"{file}: {error}") from error
-    name = file.parent.resolve().name + ("" if file.stem == "sweep" else f"-{file.stem}")
-    return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""))
+    part = "" if file.stem == "sweep" else file.stem.removeprefix("sweep-")
+    name = "-".join(filter(None, [file.parent.resolve().name, part]))
+    return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""), part)
 
 
 def _listed(file: Path, told: Mapping[str, Any]) -> Iterator[Variant]:

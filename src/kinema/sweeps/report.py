@@ -8,10 +8,15 @@ from kinema.sweeps.claims import Verdict, judge, verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
 from kinema.sweeps.grid import Sweep, read_sweep
-from kinema.sweeps.running import RESULTS, SweepStatus, sweep_status
+from kinema.sweeps.running import SweepStatus, sweep_status
 
-BEGIN, END = "<!-- results: written by a command, not by hand -->", "<!-- end of results -->"
 INDEX_BEGIN, INDEX_END = "<!-- index: written by a command, not by hand -->", "<!-- end of index -->"
+
+
+def result_marks(part: str = "") -> tuple[str, str]:
+    """The two lines of a README between which results stand, those of `sweep-PART.yaml` if a part is named."""
+    what = f"results of {part}" if part else "results"
+    return f"<!-- {what}: written by a command, not by hand -->", f"<!-- end of {what} -->"
 
 
 def write_report(
@@ -72,13 +77,13 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
     rows = list(state.rows)
     if not rows:
         raise FileNotFoundError(f"no run of the sweep {sweep.name} has finished; start it with 'kinema sweep'")
-    draw_bars(folder / "figure.png", rows, title=sweep.title or sweep.name.replace("_", " "), baseline=sweep.baseline)
+    draw_bars(folder / sweep.figure, rows, title=sweep.title or sweep.name.replace("_", " "), baseline=sweep.baseline)
     baseline = sweep.baseline if any(row.variant == sweep.baseline for row in rows) else None
-    parts = [markdown_table(rows, baseline=baseline), "![Top-1 of every variant; dots are seeds](figure.png)"]
+    parts = [markdown_table(rows, baseline=baseline), f"![Top-1 of every variant; dots are seeds]({sweep.figure})"]
     if sweep.claims:
         parts.append(verdict_table(sweep.claims, rows))
-    parts += [*_flags(state), _provenance(rows), f"```bash\n{command}\n```"]
-    insert_results(folder / "README.md", "\n\n".join(parts))
+    parts += [*_flags(state), _provenance(rows, sweep.results), f"```bash\n{command}\n```"]
+    insert_results(folder / "README.md", "\n\n".join(parts), marks=result_marks(sweep.part))
 
 
 def _flags(state: SweepStatus) -> list[str]:
@@ -93,8 +98,8 @@ def _flags(state: SweepStatus) -> list[str]:
     if state.foreign:
         variants = ", ".join(dict.fromkeys(row.variant for row in state.foreign))
         flags.append(
-            f"**Left out**: {len(state.foreign)} rows of results.csv ({variants}) are of another configuration than that of "
-            "the sweep now."
+            f"**Left out**: {len(state.foreign)} rows of the table of runs ({variants}) are of another configuration than "
+            "that of the sweep now."
         )
     sources = list(dict.fromkeys(row.source for row in state.rows))
     if len(sources) > 1:
@@ -108,12 +113,13 @@ def _flags(state: SweepStatus) -> list[str]:
     return flags
 
 
-def insert_results(readme: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
-    """Put text between two marks of a README.
+def insert_results(readme: Path, text: str, *, marks: tuple[str, str] | None = None) -> None:
+    """Put text between two marks of a README, those for results by default.
 
     Raises:
         ValueError: If a mark is missing.
     """
+    begin, end = marks or result_marks()
     whole = readme.read_text(encoding="utf-8")
     before, found_begin, rest = whole.partition(begin)
     _, found_end, after = rest.partition(end)
@@ -122,7 +128,7 @@ def insert_results(readme: Path, text: str, *, begin: str = BEGIN, end: str = EN
     readme.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
-def _provenance(rows: Sequence[RunRow]) -> str:
+def _provenance(rows: Sequence[RunRow], results: str = "results.csv") -> str:
     commits = ", ".join(
         dict.fromkeys(f"`{row.commit[:10]}`{' with changes' if row.uncommitted_changes else ''}" for row in rows)
     )
@@ -133,7 +139,7 @@ def _provenance(rows: Sequence[RunRow]) -> str:
     lost = sum(row.undecodable for row in rows)
     return (
         f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}. "
-        "Every run is a row of [results.csv](results.csv)."
+        f"Every run is a row of [{results}]({results})."
     )
 
 
@@ -150,7 +156,7 @@ def write_index(experiments: Path, *, command: str) -> None:
     lines = ["| experiment | question | runs | the papers' claims |", "|---|---|---|---|"]
     for file in sorted(experiments.glob("*/sweep*.yaml")):
         sweep = read_sweep(file)
-        state = sweep_status(sweep, file.with_name(RESULTS))
+        state = sweep_status(sweep, file.with_name(sweep.results))
         judged = [judge(claim, state.rows)[0] for claim in sweep.claims]
         counts = [f"{judged.count(verdict)} {verdict}" for verdict in get_args(Verdict) if verdict in judged]
         told = ", ".join(counts) if state.rows else "not run yet"
@@ -158,4 +164,4 @@ def write_index(experiments: Path, *, command: str) -> None:
         done = f"{len(state.rows)} of {len(state.rows) + len(state.missing)}"
         lines.append(f"| [{sweep.name}]({file.parent.name}/README.md) | {question} | {done} | {told} |")
     text = "\n".join(lines) + f"\n\n```bash\n{command}\n```"
-    insert_results(experiments / "README.md", text, begin=INDEX_BEGIN, end=INDEX_END)
+    insert_results(experiments / "README.md", text, marks=(INDEX_BEGIN, INDEX_END))

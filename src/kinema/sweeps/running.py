@@ -12,8 +12,6 @@ from kinema.sweeps.collect import RunRow, append_result, failed_row, read_result
 from kinema.sweeps.grid import Sweep, SweepRun
 from kinema.sweeps.launchers import DONE, Execute, Job, Launcher
 
-RESULTS = "results.csv"
-
 
 @dataclass(frozen=True)
 class SweepStatus:
@@ -115,6 +113,38 @@ def run_sweep(
             if progress:
                 bar.console.print(_told(row, job), highlight=False, markup=False)
     return new
+
+
+def compute_again(
+    sweep: Sweep,
+    state: SweepStatus,
+    execute: Execute,
+    launcher: Launcher,
+    *,
+    root: Path,
+    extra: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> list[tuple[RunRow, RunRow]]:
+    """Compute recorded runs of the first seed a second time, as whoever doubts a number would.
+
+    Args:
+        sweep, execute, launcher, extra, only: As for `run_sweep`.
+        state: Where the sweep stands.
+        root: Empty folder for the new runs and their table.
+
+    Returns:
+        What is recorded and what came out now, for each.
+
+    Raises:
+        ValueError: If none of them is recorded.
+    """
+    first = sweep.seeds[0]
+    recorded = {row.variant: row for row in state.rows if row.seed == first and (not only or row.variant in only)}
+    if not recorded:
+        raise ValueError(f"no run of {sweep.name} with seed {first} is recorded; run the sweep first")
+    once = replace(sweep, seeds=(first,))
+    rows = run_sweep(once, execute, launcher, root=root, table=root / once.results, extra=extra, only=tuple(recorded))
+    return [(recorded[row.variant], row) for row in rows]
 
 
 def _row_of(run: SweepRun, folder: Path) -> RunRow | None:

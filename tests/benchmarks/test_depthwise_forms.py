@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kinema.sweeps.depthwise_forms import depthwise_forms
+from kinema.benchmarks.depthwise_forms import depthwise_forms
 
 
 @pytest.mark.parametrize("frames", [1, 3, 6])

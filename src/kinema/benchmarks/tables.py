@@ -20,19 +20,24 @@ def write_speed(folder: Path, files: Sequence[Path], *, command: str) -> None:
     """
     tables = [speed_table(json.loads(file.read_text(encoding="utf-8"))) for file in files]
     text = "\n\n".join([*tables, f"```bash\n{command}\n```"])
-    insert_results(folder / "README.md", text, begin=SPEED_BEGIN, end=SPEED_END)
+    insert_results(folder / "README.md", text, marks=(SPEED_BEGIN, SPEED_END))
 
 
 def speed_table(results: dict[str, Any]) -> str:
     """The rows of one benchmark file as Markdown, with its command, commit and machine."""
     parts = [_networks(results, mode) for mode in ("forward", "forward_backward") if mode in results]
     if "layers" in results:
-        table = _forms if results.get("kind") == "depthwise" else _layers
-        parts += [table(results, mode) for mode in ("forward", "forward_backward")]
+        if results.get("kind") == "operators":
+            parts += [_operators(size, measured, results["threads"]) for size, measured in results["layers"].items()]
+        else:
+            table = _forms if results.get("kind") == "depthwise" else _layers
+            parts += [table(results, mode) for mode in ("forward", "forward_backward")]
     for name, measured in results.items():
         if isinstance(measured, dict) and "loaders" in measured:
             parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
             parts.append(_contenders(f"{name}: CPU time of decoding, less is better", measured["decoders"]))
+    if "sweep" in results:
+        parts.append(_workers(results["sweep"]))
     if "memory" in results:
         memory = results["memory"]
         parts.append(
@@ -108,6 +113,34 @@ def _forms(results: dict[str, Any], mode: str) -> str:
     title = f"{mode.replace('_', ' + ')} of one layer, ms, {results['threads']} threads"
     head = f"| {title} | {' | '.join(names)} | {names[-1]} faster, times |" if names else ""
     return "\n".join([head, "|---|" + "---|" * (len(names) + 1), *rows]) if rows else ""
+
+
+def _operators(size: str, measured: dict[str, Any], threads: int) -> str:
+    """One layer, one row an operator: what it holds and computes, how long it takes and by how much longer than the first."""
+    modes = [mode for mode in ("forward", "forward_backward") if mode in measured]
+    shape = " x ".join(map(str, measured["clip_shape"]))
+    titles = [f"{size.replace('x', ' channels at ')} ({shape}), {threads} threads", "parameters", "MMACs"]
+    for mode in modes:
+        titles += [f"{mode.replace('_', ' + ')} ms", "ratio (quartiles)", "peak MiB"]
+    lines = []
+    for place, name in enumerate(row["name"] for row in measured[modes[0]]):
+        cost = measured["cost"][name]
+        cells = [name, f"{cost['params']:,}", f"{cost['macs'] / 1e6:,.0f}"]
+        for row in (measured[mode][place] for mode in modes):
+            cells.append(f"{row['median_ms']:.1f}")
+            cells.append(f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})")
+            cells.append(f"{row['peak_memory_mib']:.0f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *lines])
+
+
+def _workers(measured: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        f"| {row['workers']} | {row['wall_s']:.0f} | {row['training_s']:.0f} | {row['beside_s']:.1f} | {row['faster']:.2f} |"
+        for row in measured
+    ]
+    head = f"| workers of one thread, {measured[0]['runs']} runs | s | training, s in all | s a run beside it | times as fast |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:

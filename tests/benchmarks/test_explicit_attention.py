@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import kinema
-from kinema.sweeps.explicit_attention import with_explicit_attention
+from kinema.benchmarks.explicit_attention import with_explicit_attention
 
 
 @pytest.mark.parametrize("scheme", ["space", "joint", "divided", "local_global", "axial"])

@@ -2,7 +2,7 @@
 
 import json
 
-from kinema.sweeps.speed import SPEED_BEGIN, SPEED_END, speed_table, write_speed
+from kinema.benchmarks.tables import SPEED_BEGIN, SPEED_END, speed_table, write_speed
 
 FACTS = {
     "command": "kinema bench model tsn_r50 tsm_r50",
@@ -61,3 +61,20 @@ def test_layers_say_how_many_times_faster():
 def test_a_table_says_how_the_networks_ran():
     results = FACTS | {"threads": 2, "clip_shape": [1], "forward": [NETWORK], "compile": True, "dtype": "bfloat16"}
     assert "2 threads, compiled, bfloat16" in speed_table(results)
+
+
+def test_operators_stand_beside_their_costs():
+    rows = [
+        NETWORK | {"name": name, "median_ms": ms, "ratio": ms / 4} for name, ms in (("frame_wise", 4.0), ("3d", 12.0))
+    ]
+    costs = {"frame_wise": {"params": 9216, "macs": 5_000_000}, "3d": {"params": 27648, "macs": 15_000_000}}
+    layers = {"32x56": {"clip_shape": [2, 32, 8, 56, 56], "cost": costs, "forward": rows, "forward_backward": rows}}
+    table = speed_table(FACTS | {"kind": "operators", "threads": 2, "layers": layers})
+    half = "12.0 | 3.00 (1.02 to 1.05) | 100 |"
+    assert f"| 3d | 27,648 | 15 | {half} {half}" in table
+    assert "| 32 channels at 56 (2 x 32 x 8 x 56 x 56), 2 threads | parameters | MMACs |" in table
+
+
+def test_workers_of_a_sweep():
+    row = {"workers": 2, "runs": 4, "wall_s": 61.2, "training_s": 100.0, "beside_s": 5.6, "faster": 1.834}
+    assert "| 2 | 61 | 100 | 5.6 | 1.83 |" in speed_table(FACTS | {"sweep": [row]})

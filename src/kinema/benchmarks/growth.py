@@ -2,7 +2,7 @@
 
 import multiprocessing
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,6 +42,8 @@ def measure_growth(
     rounds: int = 3,
     warmup: int = 1,
     memory_gib: float | None = None,
+    known: Sequence[GrowthRow] = (),
+    on_row: Callable[[Sequence[GrowthRow]], None] | None = None,
     **measuring: Any,
 ) -> list[GrowthRow]:
     """Time every network at every length, each in a process of its own, so that one that runs out of memory ends alone.
@@ -54,6 +56,8 @@ def measure_growth(
         rounds: Timed calls of each.
         warmup: Calls before these.
         memory_gib: What a process may take; nine tenths of what is free when None.
+        known: Rows of an earlier call that was stopped, which are not measured again.
+        on_row: Gets all rows so far after each.
         measuring: Of `kinema.evaluation.latency.compare_latency`.
 
     Returns:
@@ -61,14 +65,18 @@ def measure_growth(
     """
     limit = int((memory_gib or 0.9 * _free_gib()) * 2**30)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    rows = []
+    rows: list[GrowthRow] = []
+    earlier = {(row.name, row.num_frames): row for row in known}
     with Progress(*columns) as progress:
         task = progress.add_task(mode, total=len(networks) * len(lengths))
         for num_frames in lengths:
             for name, network in networks.items():
                 progress.update(task, description=f"{name}, {num_frames} frames, {mode.replace('_', ' + ')}")
                 options = {"mode": mode, "rounds": rounds, "warmup": warmup, **measuring}
-                rows.append(_apart(name, network, num_frames, size, options, limit))
+                row = earlier.get((name, num_frames)) or _apart(name, network, num_frames, size, options, limit)
+                rows.append(row)
+                if on_row is not None:
+                    on_row(rows)
                 progress.advance(task)
     return rows
 

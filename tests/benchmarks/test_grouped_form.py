@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import kinema
-from kinema.sweeps.grouped_form import in_grouped_form, one_layer
+from kinema.benchmarks.grouped_form import in_grouped_form, one_layer
 
 
 @pytest.mark.parametrize("training", [False, True])

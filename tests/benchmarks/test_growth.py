@@ -1,6 +1,6 @@
 """Growth with the frames of a clip: every network and length has its row, also the one that runs out of memory."""
 
-from kinema.sweeps.growth import GrowthRow, draw_growth, growth_table, measure_growth
+from kinema.benchmarks.growth import GrowthRow, draw_growth, growth_table, measure_growth
 
 
 def test_what_does_not_fit_stays_in_the_table(tmp_path):
@@ -16,3 +16,12 @@ def test_what_does_not_fit_stays_in_the_table(tmp_path):
     assert table.splitlines()[-1].endswith("| out of memory |")
     draw_growth(tmp_path / "growth.png", {"forward": [*rows, row]}, title="frames of 64 pixels")
     assert (tmp_path / "growth.png").stat().st_size > 5000
+
+
+def test_what_was_measured_before_it_was_stopped_is_not_measured_again():
+    told = []
+    known = [GrowthRow("small", 2, 7.0, 8.0)]
+    networks = {"small": ("timesformer_nano", {}), "wrong": ("timesformer_nano", {"num_heads": 3})}
+    rows = measure_growth(networks, [2], size=64, known=known, on_row=lambda rows: told.append(len(rows)))
+    assert rows[0] == known[0] and rows[1].failure is not None
+    assert told == [1, 2]
