@@ -90,6 +90,16 @@ def test_a_folder_per_class_is_split_by_itself(motion, tmp_path):
     assert (len(data.manifests["train"]), len(data.manifests["val"])) == (16, 4)
 
 
+def test_options_are_chosen_on_videos_held_out_of_training(motion):
+    whole, part = module(motion), module(motion, hold_out=0.25)
+    paths = {name: {record.path for record in part.manifests[name].records} for name in ("train", "val", "test")}
+    assert paths["train"] | paths["val"] == {record.path for record in whole.manifests["train"].records}
+    assert not paths["train"] & paths["val"] and paths["test"] == paths["val"]
+    assert {record.label for record in part.manifests["val"].records} == set(range(len(whole.class_names)))
+    with pytest.raises(ValueError, match=r"hold_out=1.5 is no share of the training videos"):
+        module(motion, hold_out=1.5)
+
+
 def test_one_manifest_with_a_split_column(motion, tmp_path):
     rows = ["path,label,split"]
     for part in ("train", "val"):

@@ -24,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from kinema.checkpoints.load import Inflation
 from kinema.cli.overview import short_help
 from kinema.data import datasets  # imported, they are known to --data by their names
 from kinema.data.datamodule import VideoDataModule
@@ -119,6 +120,12 @@ class TrainingCLI(LightningCLI):
             default=None,
             help="Weights to start from: an image network or another data set's checkpoint. To go on with a run: --ckpt_path.",
         )
+        parser.add_argument(
+            "--inflation",
+            type=Inflation,
+            default="mean",
+            help="How kernels of images spread over frames, with --init_from: on every frame, or on the middle one.",
+        )
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would merge the checkpoint's hyperparameters over the command line. Here the command line wins.
@@ -172,6 +179,7 @@ class TrainingCLI(LightningCLI):
         config.pop("config", None)
         config["run"]["id"] = None  # a run that goes on from this configuration, or evaluates it, is another run
         self.model.init_weights = Path(options["init_from"]) if options.get("init_from") else None
+        self.model.inflation = options["inflation"]
         if options.get("init_from") and options.get("ckpt_path"):
             raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
         given = self._get(self.config_init, "trainer", default={})  # pyrefly: ignore[bad-argument-type]

@@ -32,6 +32,8 @@ class VideoDataModule(LightningDataModule):
         test: CSV or folder per class of the test videos; the validation videos when None.
         classes: Text file with one class name a line, in the order of their ids; sorted from the labels when None.
         val_fraction: Share of each class held out when nothing says which videos are for validation.
+        hold_out: To choose options without looking at the validation videos: this share of the training videos of each class
+            validates (and tests) in their place, and the rest trains.
         num_frames: T, frames of a clip.
         sampling: `segment` takes one frame from each of T segments, `dense` takes T frames `stride_frames` apart.
         stride_frames: Distance of the frames of dense sampling.
@@ -67,6 +69,7 @@ class VideoDataModule(LightningDataModule):
         test: str | None = None,
         classes: str | None = None,
         val_fraction: float = 0.2,
+        hold_out: float = 0.0,
         num_frames: int = 8,
         sampling: Literal["segment", "dense"] = "segment",
         stride_frames: int = 8,
@@ -93,6 +96,9 @@ class VideoDataModule(LightningDataModule):
         self.root = Path(root).expanduser()
         self.sources = {"manifest": manifest, "train": train, "val": val, "test": test}
         self.classes, self.val_fraction = classes, val_fraction
+        if not 0 <= hold_out < 1:
+            raise ValueError(f"hold_out={hold_out} is no share of the training videos; give a number from 0 to below 1")
+        self.hold_out = hold_out
         self.scheme: FrameScheme = (
             Segments(num_frames) if sampling == "segment" else Dense(num_frames, stride_frames, short_video)
         )
@@ -135,6 +141,9 @@ class VideoDataModule(LightningDataModule):
                 f"the data root {self.root} is not a folder; give the folder of your videos as --data.root"
             )
         self.manifests = self.read_manifests()
+        if self.hold_out:
+            train, held_out = split_by_path(self.manifests["train"], val_fraction=self.hold_out)
+            self.manifests = {"train": train, "val": held_out, "test": held_out}
         for part, manifest in self.manifests.items():
             if not len(manifest):
                 raise ManifestError(f"no video for '{part}' in {self.root}; add some, or name another manifest")

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.classification import MulticlassAccuracy
 
 from kinema.checkpoints import init_from
+from kinema.checkpoints.load import Inflation
 from kinema.data.clips import ClipBatch
 from kinema.data.transforms import Normalisation, Normalise
 from kinema.evaluation.frame_order import FrameOrder, reorder_frames
@@ -77,6 +78,7 @@ class VideoClassifier(LightningModule):
         self.compile_network, self.channels_last = compile, channels_last
         self.class_names: list[str] | None = None
         self.init_weights: Path | None = None
+        self.inflation: Inflation = "mean"
         self.evaluated: dict[str, VideoScores] = {}
         self._views: ViewScores | None = None
         self.network: nn.Module
@@ -96,7 +98,7 @@ class VideoClassifier(LightningModule):
         if not hasattr(self, "network"):
             raise ValueError("num_classes is not known; give --model.num_classes, or data that names its classes")
         if self.init_weights is not None:
-            report = init_from(self.network, self.init_weights)
+            report = init_from(self.network, self.init_weights, inflation=self.inflation)
             self.init_weights = None
             if self.trainer.is_global_zero:
                 print(report)
