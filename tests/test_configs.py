@@ -1,5 +1,6 @@
 """Every configuration is read against the real signatures, and none is overlooked."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 import kinema
 from kinema.cli.training import TrainingCLI
 from kinema.sweeps.grid import read_sweep
-from kinema.sweeps.report import BEGIN
+from kinema.sweeps.report import result_marks
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FILES = sorted(path.relative_to(EXPERIMENTS) for path in EXPERIMENTS.rglob("*.yaml"))
@@ -18,16 +19,18 @@ CONFIGS = [path for path in FILES if path not in SWEEPS]
 
 def test_all_of_them_are_found():
     # Add to these numbers with every file: a test that silently saw fewer would pass.
-    assert len(CONFIGS) == 16, CONFIGS
-    assert len(SWEEPS) == 14, SWEEPS
+    assert len(CONFIGS) == 19, CONFIGS
+    assert len(SWEEPS) == 20, SWEEPS
 
 
 @pytest.mark.parametrize("file", SWEEPS, ids=str)
-def test_every_variant_of_a_sweep_builds(file):
+def test_every_variant_of_a_sweep_builds(file, monkeypatch, tmp_path):
+    for name in re.findall(r"\$\{(\w+)\}", (EXPERIMENTS / file).read_text()):
+        monkeypatch.setenv(name, str(tmp_path))
     sweep = read_sweep(EXPERIMENTS / file)
     assert sweep.claims, "an experiment says what would refute it"
     assert f"kinema sweep experiments/{file}" in (EXPERIMENTS / file).read_text()
-    assert BEGIN in (EXPERIMENTS / file).with_name("README.md").read_text()
+    assert result_marks(sweep.part)[0] in (EXPERIMENTS / file).with_name("README.md").read_text()
     for run in sweep.runs():
         if run.seed == sweep.seeds[0]:
             cli = Parsed(run.arguments(Path("runs")))
