@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from kinema.operators import depthwise
 from kinema.operators.depthwise import DepthwiseConv3d, _Depthwise, depthwise_weight_gradient
-from kinema.operators.scaled_convolution import scaled_convolution
 
 SHAPES = [(2, 3, 4, 6, 5), (1, 2, 1, 3, 9), (2, 2, 3, 2, 2), (1, 1, 9, 1, 1)]
 
@@ -79,32 +78,3 @@ def test_its_own_gradients_serve_on_a_cpu_in_single_precision_alone(monkeypatch)
         module(x)
     module.double()(x.double())
     assert len(calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("weight", "stride", "padding", "groups"),
-    [
-        ((4, 1, 7, 7), (1, 1), (3, 3), 4),  # the one that has the gradient of this file
-        ((4, 1, 3, 3), (2, 2), (1, 1), 4),
-        ((4, 1, 3, 3), (1, 1), (0, 0), 4),
-        ((4, 2, 3, 3), (1, 1), (1, 1), 4),
-        ((4, 1, 5, 3), (1, 1), (2, 1), 4),
-        ((8, 1, 3, 3), (1, 1), (1, 1), 4),
-        ((4, 1, 2, 2), (1, 1), (1, 1), 4),
-    ],
-)
-def test_scaled_convolutions_have_the_gradients_of_plain_ones(weight, stride, padding, groups):
-    channels = weight[1] * groups
-    x, factor = (drawn(*shape, dtype=torch.float32) for shape in ((2, channels, 3, 8, 9), (2, channels, 3)))
-    kernel = drawn(*weight, dtype=torch.float32)
-    geometry = None, stride, padding, (1, 1), groups
-
-    def plain(x, factor, kernel):
-        frames = (x * factor[..., None, None]).transpose(1, 2).flatten(0, 1)
-        return F.conv2d(frames, kernel, *geometry)
-
-    def own(x, factor, kernel):
-        return scaled_convolution(x, factor, kernel, *geometry)
-
-    for ours, wanted in zip(gradients(own, x, factor, kernel), gradients(plain, x, factor, kernel), strict=True):
-        torch.testing.assert_close(ours, wanted.to(ours.dtype), rtol=1e-4, atol=1e-3)

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kinema.operators.depthwise import depthwise_weight_gradient, own_gradient_serves
 from kinema.shapes import fold_time, unfold_time
 
 Pair = tuple[int, int]
@@ -48,13 +47,6 @@ def _scaled(x: Float[Tensor, "B I T H W"], factor: Float[Tensor, "B I T"]) -> Fl
     return torch.mul(frames, by_frame, out=torch.empty(frames.shape, dtype=x.dtype, device=x.device)).flatten(0, 1)
 
 
-def _depthwise(weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> bool:
-    """Whether each channel is convolved by itself with a kernel of odd size, and pictures keep their size."""
-    rows, columns = weight.shape[2:]
-    same_size = stride == dilation == (1, 1) and padding == (rows // 2, columns // 2)
-    return groups == weight.shape[0] and weight.shape[1] == 1 and same_size and rows % 2 == columns % 2 == 1
-
-
 class _ScaledConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -81,10 +73,9 @@ class _ScaledConvolution(torch.autograd.Function):
         x, factor, weight = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
         to_x, to_factor, to_weight, to_bias = ctx.needs_input_grad[:4]
-        scaled, own = _scaled(x, factor), to_weight and _depthwise(weight, *ctx.geometry) and own_gradient_serves(x)
         through, of_weight, of_bias = torch.ops.aten.convolution_backward(
             gradients[0],
-            scaled,
+            _scaled(x, factor),
             weight,
             ctx.bias_size,
             stride,
@@ -93,11 +84,8 @@ class _ScaledConvolution(torch.autograd.Function):
             False,
             [0, 0],
             groups,
-            [to_x or to_factor, to_weight and not own, to_bias],
+            [to_x or to_factor, to_weight, to_bias],
         )
-        if own:
-            one_frame = scaled.unsqueeze(2), gradients[0].unsqueeze(2)
-            of_weight = depthwise_weight_gradient(*one_frame, (1, *weight.shape[2:]))[:, :, 0]
         of_x = of_factor = None
         if through is not None:
             through = unfold_time(through, x.shape[2])
