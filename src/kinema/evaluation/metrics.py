@@ -11,6 +11,8 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from kinema.evaluation.views import VideoScores
 
+_SCORE_COLUMNS = ["video", "label", "guess", "right", "decoded", "views"]
+
 
 def video_metrics(videos: VideoScores) -> dict[str, float]:
     """Accuracy over videos.
@@ -47,7 +49,7 @@ def write_scores(path: Path, videos: VideoScores, names: Sequence[str], class_na
     """Write one row per video: its name, true class, best guess, whether it is right, and the score of every class."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["video", "label", "guess", "right", "decoded", "views", *class_names])
+        writer.writerow([*_SCORE_COLUMNS, *class_names])
         for name, scores, label, decoded, views in zip(
             names,
             videos.scores,
@@ -68,6 +70,30 @@ def write_scores(path: Path, videos: VideoScores, names: Sequence[str], class_na
                     *(f"{score:.8g}" for score in scores.tolist()),
                 ]
             )
+
+
+def read_scores(path: Path) -> tuple[VideoScores, list[str], list[str]]:
+    """Read what `write_scores` wrote: the scores, the names of the videos, and those of the classes.
+
+    Videos are numbered by their row.
+
+    Raises:
+        ValueError: If the file is no table of scores.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    if head[: len(_SCORE_COLUMNS)] != _SCORE_COLUMNS or not rows:
+        raise ValueError(f"{path} is no table of scores; give the val_scores.csv of a run folder")
+    class_names = head[len(_SCORE_COLUMNS) :]
+    scores = torch.tensor([[float(score) for score in row[len(_SCORE_COLUMNS) :]] for row in rows], dtype=torch.float64)
+    videos = VideoScores(
+        torch.arange(len(rows)),
+        scores,
+        torch.tensor([class_names.index(row[1]) for row in rows]),
+        torch.tensor([row[4] == "1" for row in rows]),
+        torch.tensor([int(row[5]) for row in rows]),
+    )
+    return videos, [row[0] for row in rows], class_names
 
 
 def draw_confusion(path: Path, matrix: Int[Tensor, "K K"], class_names: Sequence[str], *, title: str = "") -> None:

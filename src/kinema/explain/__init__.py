@@ -1,0 +1,1 @@
+"""Pictures of what networks do: where they look, what their operators calibrate."""
