@@ -1,16 +1,23 @@
 """Which frames of a video make a clip: pure arithmetic over pytorchvideo's clip samplers.
 
 A clip sampler says *when* (a window in seconds, exact as `Fraction`); the two schemes here say *which frames* of that
-window. The number of frames T is always the one asked for, also in videos shorter than T.
+window. The number of frames T is always the one asked for, also in videos shorter than T. The arithmetic of each paper's
+own code is in `kinema.data.published_sampling`; `frame_scheme` picks one by name.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, Protocol
+from math import ceil
+from typing import Literal, Protocol, get_args
 
 from pytorchvideo.data.clip_sampling import ClipInfo, ClipSampler, make_clip_sampler
 
+from kinema.data.published_sampling import Code, PublishedIntervals, PublishedScheme, PublishedSegments
+
+Sampling = Literal["segment", "dense"]
+ShortVideo = Literal["loop", "repeat_last"]
+Rounding = Literal["kinema", Code]
 ClipKind = Literal["random", "constant_clips_per_video", "uniform"]
 
 
@@ -83,19 +90,37 @@ class Dense:
 
     In a video shorter than the window, `loop` continues at its start (index modulo n, as TSM's code does) and
     `repeat_last` stays on its last frame (as SlowFast's code does).
+
+    Args:
+        num_frames: T.
+        stride_frames: Distance of two frames.
+        short_video: What follows the last frame of a short video.
+        target_fps: Frames per second at which the stride is meant: a video of twice as many is cut with twice the stride.
+            The rate of each video when None.
     """
 
     num_frames: int
-    stride_frames: int
-    short_video: Literal["loop", "repeat_last"] = "loop"
+    stride_frames: int | Fraction
+    short_video: ShortVideo = "loop"
+    target_fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.target_fps is not None and not self.target_fps > 0:
+            raise ValueError(f"target_fps must be above 0, got {self.target_fps}")
+
+    def at(self, fps: Fraction) -> "Dense":
+        """The same clip in a video of this rate, with its stride counted in that video's frames."""
+        if self.target_fps is None:
+            return self
+        return replace(self, stride_frames=self.stride_frames * fps / Fraction(self.target_fps), target_fps=None)
 
     def window_frames(self, video_frames: int) -> int:
-        return self.num_frames * self.stride_frames
+        return ceil(self.num_frames * self.stride_frames)
 
     def indices(
         self, first: int, window: int, video_frames: int, phase: Fraction | None, rng: random.Random
     ) -> list[int]:
-        wanted = [first + i * self.stride_frames for i in range(self.num_frames)]
+        wanted = [first + int(i * self.stride_frames) for i in range(self.num_frames)]
         if self.short_video == "loop":
             return [index % video_frames for index in wanted]
         return [min(index, video_frames - 1) for index in wanted]
@@ -120,8 +145,44 @@ class SpreadClipSampler(ClipSampler):
         return ClipInfo(start, start + self._clip_duration, index, 0, index == last)
 
 
+def frame_scheme(
+    sampling: Sampling,
+    num_frames: int,
+    stride_frames: int = 8,
+    *,
+    short_video: ShortVideo = "loop",
+    rounding: Rounding = "kinema",
+    target_fps: float | None = None,
+) -> FrameScheme | PublishedScheme:
+    """Build the scheme of a recipe.
+
+    Args:
+        sampling: `segment` takes one frame from each of T segments, `dense` takes T frames `stride_frames` apart.
+        num_frames: T.
+        stride_frames: Distance of the frames of dense sampling.
+        short_video: What dense sampling does where a video ends before the clip.
+        rounding: Whose arithmetic: ours, or that of a paper's own code.
+        target_fps: Frames per second at which the stride is meant; that of each video when None.
+
+    Raises:
+        ValueError: If an option is given that the arithmetic has not.
+    """
+    if rounding not in get_args(Rounding):
+        raise ValueError(f"unknown rounding '{rounding}'; use one of {', '.join(get_args(Rounding))}")
+    if target_fps is not None and (sampling == "segment" or rounding == "uniformer"):
+        raise ValueError(
+            f"target_fps={target_fps} was given, but sampling '{sampling}' with rounding '{rounding}' has no rate to keep; "
+            "leave it out"
+        )
+    if sampling == "segment":
+        return Segments(num_frames) if rounding == "kinema" else PublishedSegments(num_frames, rounding)
+    if rounding in ("kinema", "tsm"):
+        return Dense(num_frames, stride_frames, short_video, target_fps)
+    return PublishedIntervals(num_frames, stride_frames, rounding, target_fps)
+
+
 def draw_clips(
-    scheme: FrameScheme,
+    scheme: FrameScheme | PublishedScheme,
     *,
     video_frames: int,
     fps: Fraction,
@@ -134,7 +195,7 @@ def draw_clips(
     """Draw the clips of one video.
 
     Args:
-        scheme: `Segments` or `Dense`.
+        scheme: `Segments` or `Dense`, or a published one, which places its clips itself.
         video_frames: Number of frames of the video.
         fps: Frames per second; windows are counted in frames, so in a video of variable rate this is its mean.
         kind: pytorchvideo's names. `random`: one clip at random, for training. `constant_clips_per_video`:
@@ -150,6 +211,10 @@ def draw_clips(
     if video_frames < 1:
         raise ValueError("a clip needs a video of at least 1 frame, got 0; leave this video out of the manifest")
     first, count = _span(video_frames, fps, start, end)
+    if isinstance(scheme, PublishedSegments | PublishedIntervals):
+        return _published_clips(scheme, first, count, fps, kind, num_clips, rng)
+    if isinstance(scheme, Dense):
+        scheme = scheme.at(fps)
     window = scheme.window_frames(count)
     sampler = _sampler(kind, Fraction(window) / fps, num_clips)
     clips = []
@@ -161,6 +226,20 @@ def draw_clips(
         local = scheme.indices(offset, window, count, phase, rng)
         start_sec, end_sec = Fraction(info.clip_start_sec), Fraction(info.clip_end_sec)
         clips.append(Clip([first + index for index in local], start_sec, end_sec, info.clip_index))
+    return clips
+
+
+def _published_clips(
+    scheme: PublishedScheme, first: int, count: int, fps: Fraction, kind: ClipKind, num_clips: int, rng: random.Random
+) -> list[Clip]:
+    if kind == "uniform":
+        raise ValueError("the papers' code places a number of clips, none side by side; use rounding 'kinema' for that")
+    clips = []
+    for number in [None] if kind == "random" else range(num_clips):
+        begin = scheme.place(count, fps, number, num_clips, rng)
+        local = scheme.indices(begin, count, fps, number, num_clips, rng)
+        start, end = begin / fps, (begin + scheme.window(count, fps)) / fps
+        clips.append(Clip([first + index for index in local], start, end, number or 0))
     return clips
 
 
