@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from kinema.data.augmentation import Augmentation
+from kinema.data.rand_augment import RandAugment
 from kinema.data.transforms import EvalTransform, Normalisation, Normalise, TrainTransform
 
 
@@ -15,7 +17,7 @@ def coordinates(height, width, frames=4):
     return clip
 
 
-@pytest.mark.parametrize("crop", ["random_resized", "random", "center"])
+@pytest.mark.parametrize("crop", ["random_resized", "random", "center", "multi_scale"])
 def test_all_frames_get_the_same_draw(crop):
     transform = TrainTransform(16, crop=crop, resize=20, flip=0.5)
     for seed in range(5):
@@ -58,6 +60,26 @@ def test_one_crop_is_the_centre_of_the_resized_frame():
     assert int(crop[0, 0].min()) == 12 and int(crop[0, 1].min()) == 2
 
 
+def test_five_crops_are_the_corners_and_the_centre_and_ten_their_mirror_images_too():
+    crops = EvalTransform(16, num_crops=5)(coordinates(16, 40))
+    assert [int(crop[0, 0].min()) for crop in crops] == [0, 24, 0, 24, 12]
+    crops = EvalTransform(16, 20, num_crops=5)(coordinates(20, 20))
+    assert [int(crop[0, 1].min()) for crop in crops] == [0, 0, 4, 4, 2]
+    ten = EvalTransform(16, 20, num_crops=10)(coordinates(20, 20))
+    assert len(ten) == 10 and all(torch.equal(ten[i + 5], ten[i].flip(-1)) for i in range(5))
+
+
+def test_augmentation_sees_the_crop_or_the_whole_frame(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        RandAugment, "__call__", lambda self, frames: (seen.append(tuple(frames.shape[-2:])), frames)[1]
+    )
+    for before_crop in (False, True):
+        augment = Augmentation(rand_augment="rand-m7-n4-mstd0.5-inc1", before_crop=before_crop)
+        TrainTransform(16, crop="random", resize=20, augment=augment)(coordinates(30, 40), 0)
+    assert seen == [(16, 16), (30, 40)]
+
+
 def test_short_side_is_what_resize_means():
     (crop,) = EvalTransform(16, 16)(coordinates(32, 64))
     assert int(crop[0, 1].max()) >= 30
@@ -79,7 +101,11 @@ def test_normalisation():
         (lambda: TrainTransform(16, crop="middle"), "unknown crop 'middle'"),
         (lambda: TrainTransform(16, resize=8), "resize 8 is below size 16"),
         (lambda: EvalTransform(16, 8), "resize 8 is below size 16"),
-        (lambda: EvalTransform(16, num_crops=2), "num_crops must be 1 or 3, got 2"),
+        (lambda: EvalTransform(16, num_crops=2), "num_crops must be 1, 3, 5 or 10, got 2"),
+        (lambda: TrainTransform(16, jitter=(20, 30)), "for the crop 'random', not 'random_resized'"),
+        (lambda: TrainTransform(16, crop="random", jitter=(12, 30)), r"jitter=\[12, 30\] goes below size 16"),
+        (lambda: TrainTransform(16, crop="random", jitter=(30, 20)), "from 30 to 20 pixels is no range"),
+        (lambda: TrainTransform(16, crop="random", jitter_inverse=True), "given without jitter"),
     ],
 )
 def test_what_does_not_fit_is_refused(build, match):
