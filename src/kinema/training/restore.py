@@ -82,6 +82,21 @@ class Predictor:
         return logits.softmax(1).mean(0).cpu()
 
 
+def data_of_run(path: str | Path) -> VideoDataModule:
+    """The data that a run was trained on, set up: its manifests and loaders.
+
+    Data that kinema makes is made if it is not there; other data must lie where the run's configuration says.
+
+    Args:
+        path: A run folder, or a folder of runs, of which the newest is taken.
+    """
+    config = yaml.safe_load(find_run(path).config.read_text(encoding="utf-8"))
+    data = _data_of(config["data"])
+    data.prepare_data()
+    data.setup("validate")
+    return data
+
+
 def _data_of(config: dict[str, Any]) -> VideoDataModule:
     module, _, name = config["class_path"].rpartition(".")
     kind = getattr(import_module(module), name)
