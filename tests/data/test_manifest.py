@@ -121,3 +121,40 @@ def test_resolve_of_a_root_that_is_itself_written_with_dots(tmp_path, monkeypatc
     assert resolve(VideoRecord("a.mp4", 0), Path("../data")) == tmp_path / "data" / "a.mp4"
     with pytest.raises(ManifestError, match="leaves the data root"):
         resolve(VideoRecord("../here/a.mp4", 0), Path("../data"))
+
+
+VERB_NOUN = "path,label.verb,label.noun,start,end\na.mp4,take,cup,0,1\na.mp4,put,cup,0,1\nb.mp4,take,knife,,\n"
+
+
+def test_several_labels_have_a_column_each(tmp_path):
+    manifest = write(tmp_path, VERB_NOUN)
+    assert manifest.tasks == {"verb": ["put", "take"], "noun": ["cup", "knife"]}
+    assert manifest.class_names == ["put", "take"]
+    assert [record.labels for record in manifest.records] == [(1, 0), (0, 0), (1, 1)]
+    assert manifest.records[0].metadata == {}
+    train, val = split_by_path(manifest, val_fraction=0.5)
+    assert train.tasks == val.tasks == manifest.where(split="").tasks == manifest.tasks
+
+
+def test_names_of_several_labels_fix_their_ids(tmp_path):
+    (tmp_path / "l.csv").write_text(VERB_NOUN)
+    names = {"verb": ["take", "put"], "noun": ["knife", "fork", "cup"]}
+    manifest = read_manifest("l.csv", root=tmp_path, class_names=names)
+    assert [record.labels for record in manifest.records] == [(0, 2), (1, 2), (0, 0)]
+    with pytest.raises(ManifestError, match="class names were given for one label, and .* has 'verb', 'noun'"):
+        read_manifest("l.csv", root=tmp_path, class_names=["take", "put"])
+    with pytest.raises(ManifestError, match=r"the label 'cup' is none of the 1 classes"):
+        read_manifest("l.csv", root=tmp_path, class_names=names | {"noun": ["knife"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("path,label,label.noun\na.mp4,x,y\n", "has the columns label and label.noun; name each label"),
+        ("path,label.verb,label.noun\na.mp4,x,\n", "line 2: path and label must both be given"),
+        ("path,label.verb,label.noun\na.mp4,x,y\na.mp4,x,y\n", "lines 2 and 3 name the same sample"),
+    ],
+)
+def test_what_is_wrong_with_several_labels(tmp_path, text, match):
+    with pytest.raises(ManifestError, match=match):
+        write(tmp_path, text)

@@ -27,7 +27,8 @@ class ClipBatch(TypedDict):
     """N views of one or more videos. A training batch holds one view of each video."""
 
     clip: UInt8[Tensor, "N C T H W"]
-    label: Int[Tensor, " N"]
+    label: Int[Tensor, "N *labels"]
+    """Class ids: (N,), or (N, labels) where a sample has several, such as a verb and a noun."""
     video: Int[Tensor, " N"]
     """Place of the video in its manifest."""
     view: Int[Tensor, " N"]
@@ -191,7 +192,8 @@ class ClipDataset(Dataset):
         for _ in range(SUBSTITUTION_TRIES):
             try:
                 view, label = cut(resolve(record, self.root), record, rng)
-                return _batch_of([view], label, index, record.path, decoded=True, failures=failures)
+                labels = (label, *record.further_labels)
+                return _batch_of([view], labels, index, record.path, decoded=True, failures=failures)
             except DecodeError as error:
                 if self.on_error == "raise":
                     raise
@@ -207,7 +209,7 @@ class ClipDataset(Dataset):
         record = self.manifest.records[index]
         try:
             views = cut(resolve(record, self.root), start=record.start, end=record.end)
-            return _batch_of(views, record.label, index, record.path, decoded=True, failures=[])
+            return _batch_of(views, record.labels, index, record.path, decoded=True, failures=[])
         except DecodeError as error:
             size = cut.transform.size
             black = View(
@@ -215,7 +217,7 @@ class ClipDataset(Dataset):
                 Clip([], Fraction(0), Fraction(0), 0),
             )
             return _batch_of(
-                [black], record.label, index, record.path, decoded=False, failures=[(record.path, str(error))]
+                [black], record.labels, index, record.path, decoded=False, failures=[(record.path, str(error))]
             )
 
 
@@ -243,12 +245,19 @@ def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
 
 
 def _batch_of(
-    views: list[View], label: int, video: int, name: str, *, decoded: bool, failures: list[tuple[str, str]]
+    views: list[View],
+    labels: tuple[int, ...],
+    video: int,
+    name: str,
+    *,
+    decoded: bool,
+    failures: list[tuple[str, str]],
 ) -> ClipBatch:
     count = len(views)
+    label = torch.tensor(labels).repeat(count, 1)
     return ClipBatch(
         clip=torch.stack([view.pixels for view in views]),
-        label=torch.full((count,), label),
+        label=label if len(labels) > 1 else label.squeeze(1),
         video=torch.full((count,), video),
         view=torch.arange(count),
         num_views=torch.full((count,), count),

@@ -133,6 +133,11 @@ class VideoDataModule(LightningDataModule):
         """Names of the classes by id; known after `setup`."""
         return self.manifests["train"].class_names
 
+    @property
+    def tasks(self) -> dict[str, list[str]]:
+        """Where a sample has several labels: what each tells and its class names by id; empty for one label."""
+        return self.manifests["train"].tasks
+
     def setup(self, stage: str | None = None) -> None:
         if self.manifests:
             return

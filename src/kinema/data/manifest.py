@@ -1,19 +1,21 @@
 """Manifests: which videos there are, and what is said of them.
 
 Two forms are read. A CSV with the columns `path,label[,start,end,split,subject]` (times in seconds, other columns kept as
-metadata, paths relative to a data root), and a folder that holds one folder of videos per class.
+metadata, paths relative to a data root), and a folder that holds one folder of videos per class. Where every sample has
+several labels, as a verb and a noun, the CSV has a column `label.NAME` for each in place of `label`.
 """
 
 import csv
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 _COLUMNS = ("path", "label", "start", "end", "split", "subject")
+_TASK = "label."  # begins the name of a column of labels where there are several
 
 
 class ManifestError(ValueError):
@@ -26,12 +28,13 @@ class VideoRecord:
 
     Args:
         path: Relative to the data root, or absolute below it.
-        label: Class id.
+        label: Class id; the first one where a sample has several.
         start: First second that belongs to the sample; the start of the file when None.
         end: Second at which the sample ends; the end of the file when None.
         split: Name of the part of the data it belongs to, such as `train`.
         subject: Who is seen, for splits by person.
         metadata: The other columns of its row, as text.
+        further_labels: Its other class ids, where it has several.
     """
 
     path: str
@@ -41,14 +44,28 @@ class VideoRecord:
     split: str = ""
     subject: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+    further_labels: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All its class ids."""
+        return (self.label, *self.further_labels)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Records and the names of their classes; the id of a class is its place in `class_names`."""
+    """Records and the names of their classes; the id of a class is its place in `class_names`.
+
+    Args:
+        records: The samples.
+        class_names: Names by the id that is a record's `label`.
+        tasks: Where a sample has several labels: what each of them tells ("verb", "noun"), in the order of `labels`, and its
+            class names by id; those of the first are `class_names`. Empty where a sample has one label.
+    """
 
     records: list[VideoRecord]
     class_names: list[str]
+    tasks: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -60,21 +77,23 @@ class Manifest:
             for record in self.records
             if (split is None or record.split == split) and (subjects is None or record.subject in subjects)
         ]
-        return Manifest(kept, self.class_names)
+        return replace(self, records=kept)
 
     @property
     def splits(self) -> list[str]:
         return sorted({record.split for record in self.records})
 
 
-def read_manifest(path: str | Path, *, root: str | Path, class_names: Sequence[str] | None = None) -> Manifest:
+def read_manifest(
+    path: str | Path, *, root: str | Path, class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None
+) -> Manifest:
     """Read a manifest: a CSV file, or a folder with one folder of videos per class.
 
     Args:
         path: The CSV or the folder, absolute or relative to `root`.
         root: Data root that the paths of a CSV are relative to; no path may leave it.
         class_names: Names in the order of their ids. When None, names that the labels use are sorted; integer
-            labels become the names "0" to the largest.
+            labels become the names "0" to the largest. A mapping from the name of each label, where there are several.
 
     Raises:
         ManifestError: If a column or label is missing, a label is outside the classes, a row stands twice, a path
@@ -83,6 +102,10 @@ def read_manifest(path: str | Path, *, root: str | Path, class_names: Sequence[s
     root = Path(root)
     path = Path(path) if Path(path).is_absolute() else root / path
     if path.is_dir():
+        if isinstance(class_names, Mapping):
+            raise ManifestError(
+                f"{path} is a folder of classes, which gives one label each; list several labels in a CSV"
+            )
         return _read_folders(path, root, class_names)
     if not path.is_file():
         raise ManifestError(f"manifest {path} does not exist; give a CSV file or a folder with one folder per class")
@@ -113,7 +136,7 @@ def split_by_path(manifest: Manifest, *, val_fraction: float, seed: int = 0) -> 
             f"{len(manifest)} videos of {len(manifest.class_names)} classes leave {len(train)} for training and "
             f"{len(val)} for validation; give at least two videos of a class"
         )
-    return Manifest(train, manifest.class_names), Manifest(val, manifest.class_names)
+    return replace(manifest, records=train), replace(manifest, records=val)
 
 
 def resolve(record: VideoRecord, root: Path) -> Path:
@@ -133,28 +156,37 @@ def resolve(record: VideoRecord, root: Path) -> Path:
     return inside
 
 
-def _read_csv(path: Path, root: Path, class_names: Sequence[str] | None) -> Manifest:
+def _read_csv(path: Path, root: Path, class_names: Sequence[str] | Mapping[str, Sequence[str]] | None) -> Manifest:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
-        missing = [column for column in ("path", "label") if column not in columns]
+        tasks = {name.removeprefix(_TASK): name for name in columns if name.startswith(_TASK)}
+        needed = ("path",) if tasks else ("path", "label")
+        missing = [column for column in needed if column not in columns]
         if missing:
             raise ManifestError(
                 f"{path} lacks the column {' and '.join(missing)}; found {list(columns)}. "
                 "The first line must read path,label[,start,end,split,subject]"
             )
+        if tasks and "label" in columns:
+            raise ManifestError(
+                f"{path} has the columns label and {', '.join(tasks.values())}; name each label, or give one"
+            )
         rows = list(reader)
     if not rows:
         raise ManifestError(f"{path} has a header but no rows; add one line per video")
+    label_columns = list(tasks.values()) or ["label"]
     for line, row in enumerate(rows, start=2):
-        if not row["path"] or not row["label"]:
+        if not row["path"] or not all(row[column] for column in label_columns):
             raise ManifestError(f"{path} line {line}: path and label must both be given, got {row}")
-    names = list(class_names) if class_names is not None else _names_of([row["label"] for row in rows], path)
-    ids = {name: index for index, name in enumerate(names)}
+    names = _names_by_column(path, rows, tasks or {"": "label"}, class_names)
+    ids = {column: {name: index for index, name in enumerate(names[column])} for column in label_columns}
     records: list[VideoRecord] = []
-    seen: dict[tuple[str, str, str], int] = {}
+    seen: dict[tuple[str, ...], int] = {}
     for line, row in enumerate(rows, start=2):
-        key = (row["path"], row.get("start") or "", row.get("end") or "")
+        key: tuple[str, ...] = (row["path"], row.get("start") or "", row.get("end") or "")
+        if tasks:  # two things may be done at the same time
+            key += tuple(row[column] for column in label_columns)
         if key in seen:
             raise ManifestError(
                 f"{path} lines {seen[key]} and {line} name the same sample, {row['path']}; remove one of them"
@@ -163,18 +195,44 @@ def _read_csv(path: Path, root: Path, class_names: Sequence[str] | None) -> Mani
         start, end = (_seconds(row.get(column), path, line, column) for column in ("start", "end"))
         if end is not None and end <= (start or 0):
             raise ManifestError(f"{path} line {line}: end {end} does not lie after start {start or 0}")
+        label, *further = (_class_id(row[column], ids[column], path, line) for column in label_columns)
         record = VideoRecord(
             path=row["path"],
-            label=_class_id(row["label"], ids, path, line),
+            label=label,
             start=start,
             end=end,
             split=row.get("split") or "",
             subject=row.get("subject") or "",
-            metadata={name: value for name, value in row.items() if name not in _COLUMNS and name is not None},
+            metadata={
+                name: value
+                for name, value in row.items()
+                if name is not None and name not in (*_COLUMNS, *label_columns)
+            },
+            further_labels=tuple(further),
         )
         resolve(record, root)
         records.append(record)
-    return Manifest(records, names)
+    return Manifest(records, names[label_columns[0]], {task: names[column] for task, column in tasks.items()})
+
+
+def _names_by_column(
+    path: Path,
+    rows: list[dict[str, str]],
+    tasks: Mapping[str, str],
+    given: Sequence[str] | Mapping[str, Sequence[str]] | None,
+) -> dict[str, list[str]]:
+    """Class names for each column of labels: those that were given, or those that the labels use."""
+    if given is None:
+        return {column: _names_of([row[column] for row in rows], path) for column in tasks.values()}
+    by_task = given if isinstance(given, Mapping) else {"": given}
+    if set(by_task) != set(tasks):
+        wanted, found = (
+            ", ".join(map(repr, names)) if set(names) != {""} else "one label" for names in (by_task, tasks)
+        )
+        raise ManifestError(
+            f"class names were given for {wanted}, and {path} has {found}; give names for each of its labels"
+        )
+    return {column: list(by_task[task]) for task, column in tasks.items()}
 
 
 def _read_folders(path: Path, root: Path, class_names: Sequence[str] | None) -> Manifest:
