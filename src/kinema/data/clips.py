@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kinema.data.decoding import DecodeError, Decoder, open_video
-from kinema.data.frame_cache import FrameCache, OpenedVideo
+from kinema.data.frame_cache import FrameSource, OpenedVideo
 from kinema.data.loader import sample_seed
 from kinema.data.manifest import Manifest, VideoRecord, resolve
 from kinema.data.sampling import Clip, ClipKind, FrameScheme, draw_clips
@@ -70,7 +70,7 @@ class EvalClips:
         kind: ClipKind = "constant_clips_per_video",
         num_clips: int = 1,
         decoder: Decoder = "auto",
-        cache: FrameCache | None = None,
+        cache: FrameSource | None = None,
     ) -> None:
         if kind == "random":
             raise ValueError("evaluation needs repeatable clips; use constant_clips_per_video or uniform")
@@ -115,7 +115,7 @@ class TrainClips:
         transform: TrainTransform,
         *,
         decoder: Decoder = "auto",
-        cache: FrameCache | None = None,
+        cache: FrameSource | None = None,
     ) -> None:
         self.scheme, self.transform, self.decoder, self.cache = scheme, transform, decoder, cache
 
@@ -135,7 +135,7 @@ class TrainClips:
 
 
 def _opened(
-    source: str | Path | bytes, decoder: Decoder, cache: FrameCache | None
+    source: str | Path | bytes, decoder: Decoder, cache: FrameSource | None
 ) -> AbstractContextManager[OpenedVideo]:
     if cache is None or isinstance(source, bytes):
         return open_video(source, decoder=decoder)

@@ -9,7 +9,8 @@ from lightning import LightningDataModule
 
 from kinema.data.clips import ClipDataset, EvalClips, TrainClips, collate
 from kinema.data.decoding import Decoder
-from kinema.data.frame_cache import FrameCache, prepare_frame_cache
+from kinema.data.decoding.frame_folder import FrameFolders
+from kinema.data.frame_cache import FrameCache, FrameSource, prepare_frame_cache
 from kinema.data.home import data_home
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
@@ -51,6 +52,8 @@ class VideoDataModule(LightningDataModule):
         eval_batch_size: Videos of a validation batch on one process; `batch_size` when None.
         num_workers: Worker processes of each loader.
         decoder: Which decoder reads the files.
+        frames: Where videos are folders of pictures: the name of a picture by its number, such as `{:05d}.jpg`.
+        frames_fps: Pictures per second in such folders.
         frame_cache: Decode every frame once, before training, and keep it with its short side resized, for this run and all
             others: for small sets that many runs train on. Not for `random_resized` crops, which see the whole frame.
             They lie in `$KINEMA_DATA/frames`, or `~/.cache/kinema/frames`.
@@ -87,6 +90,8 @@ class VideoDataModule(LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int = 2,
         decoder: Decoder = "auto",
+        frames: str | None = None,
+        frames_fps: float = 30.0,
         frame_cache: bool = False,
         on_error: Literal["substitute", "raise"] = "substitute",
         max_error_rate: float = 0.01,
@@ -105,12 +110,14 @@ class VideoDataModule(LightningDataModule):
         self.train_crop: TrainCrop = train_crop
         self.size, self.resize, self.train_scale = size, resize, train_scale
         self.flip, self.flip_pairs = flip, flip_pairs or []
+        self.folders = None if frames is None else FrameFolders(frames, frames_fps)
         self.eval_clips = EvalClips(
             self.scheme,
             EvalTransform(size, resize, num_crops),  # pyrefly: ignore[bad-argument-type]
             kind=clip_kind,
             num_clips=num_clips,
             decoder=decoder,
+            cache=self.folders,
         )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.decoder = num_workers, decoder
@@ -119,8 +126,10 @@ class VideoDataModule(LightningDataModule):
                 "frame_cache=True keeps frames with their short side resized, and train_crop='random_resized' needs them as "
                 "they are; give train_crop 'random' or 'center', or leave the cache out"
             )
+        if frame_cache and frames is not None:
+            raise ValueError(f"frame_cache=True keeps frames of video files, and frames='{frames}' are pictures already")
         self.frame_cache = frame_cache
-        self.cache: FrameCache | None = None
+        self.cache: FrameSource | None = self.folders
         self.on_error: Literal["substitute", "raise"] = on_error
         self.max_error_rate = max_error_rate
         self.seed = seed
@@ -275,7 +284,7 @@ class VideoDataModule(LightningDataModule):
         return self.class_names.index(name)
 
     def _check_present(self, part: str, manifest: Manifest) -> None:
-        absent = [record.path for record in manifest.records if not resolve(record, self.root).is_file()]
+        absent = [record.path for record in manifest.records if not resolve(record, self.root).exists()]
         if len(absent) == len(manifest) or (part == "train" and len(absent) > self.max_error_rate * len(manifest)):
             raise ManifestError(
                 f"{len(absent)} of {len(manifest)} '{part}' videos are missing below {self.root}, such as {absent[:3]}; "

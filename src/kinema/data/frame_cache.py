@@ -43,6 +43,12 @@ class OpenedVideo(Protocol):
     def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]: ...
 
 
+class FrameSource(Protocol):
+    """Where frames come from when not from a video file: a cache, or folders of pictures."""
+
+    def open(self, path: Path) -> AbstractContextManager[OpenedVideo]: ...
+
+
 @dataclass(frozen=True)
 class _Entry:
     """Where the frames of a video lie; or why it has none."""
