@@ -47,7 +47,8 @@ class VideoDataModule(LightningDataModule):
         train_crop: How training clips are cut.
         train_scale: Share of the area that `random_resized` keeps, smallest and largest.
         flip: Probability of mirroring a training clip; leave it 0 where classes name a side.
-        flip_pairs: Names of classes that swap when mirrored.
+        flip_pairs: Names of classes that swap when mirrored; `auto` derives them from the words left, right and clockwise in
+            the names of the classes.
         batch_size: Clips of a training batch on one process.
         eval_batch_size: Videos of a validation batch on one process; `batch_size` when None.
         num_workers: Worker processes of each loader.
@@ -85,7 +86,7 @@ class VideoDataModule(LightningDataModule):
         train_crop: TrainCrop = "random_resized",
         train_scale: tuple[float, float] = (0.35, 1.0),
         flip: float = 0.0,
-        flip_pairs: list[tuple[str, str]] | None = None,
+        flip_pairs: list[tuple[str, str]] | Literal["auto"] | None = None,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
         num_workers: int = 2,
@@ -195,7 +196,7 @@ class VideoDataModule(LightningDataModule):
         return parts
 
     def train_dataloader(self) -> ResumableLoader:
-        pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self.flip_pairs)
+        pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self._flip_pairs())
         transform = TrainTransform(
             self.size,
             crop=self.train_crop,
@@ -282,6 +283,13 @@ class VideoDataModule(LightningDataModule):
         if name not in self.class_names:
             raise ManifestError(f"flip_pairs names the class '{name}', which is none of {self.class_names}")
         return self.class_names.index(name)
+
+    def _flip_pairs(self) -> list[tuple[str, str]]:
+        if self.flip_pairs != "auto":
+            return list(self.flip_pairs)
+        from kinema.data.datasets.mirror_pairs import mirror_pairs  # its folder holds data modules, built on this one
+
+        return mirror_pairs(self.class_names)
 
     def _check_present(self, part: str, manifest: Manifest) -> None:
         absent = [record.path for record in manifest.records if not resolve(record, self.root).exists()]
