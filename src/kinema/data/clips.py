@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,6 +17,7 @@ from kinema.data.decoding import DecodeError, Decoder, open_video
 from kinema.data.frame_cache import FrameSource, OpenedVideo
 from kinema.data.loader import sample_seed
 from kinema.data.manifest import Manifest, VideoRecord, resolve
+from kinema.data.published_sampling import PublishedScheme
 from kinema.data.sampling import Clip, ClipKind, FrameScheme, draw_clips
 from kinema.data.transforms import EvalTransform, TrainTransform
 
@@ -24,7 +25,7 @@ SUBSTITUTION_TRIES = 10
 
 
 class ClipBatch(TypedDict):
-    """N views of one or more videos. A training batch holds one view of each video."""
+    """N views of one or more videos. A training batch holds one view of each video, or several augmented ones."""
 
     clip: UInt8[Tensor, "N C T H W"]
     label: Int[Tensor, "N *labels"]
@@ -40,6 +41,10 @@ class ClipBatch(TypedDict):
     names: list[str]
     failures: list[tuple[str, str]]
     """Videos of this batch that could not be decoded, and why."""
+    seed: NotRequired[Int[Tensor, " N"]]
+    """In training: what the randomness of each sample came from, for what is drawn for the whole batch."""
+    target: NotRequired[Float[Tensor, "N K"]]
+    """In a mixed batch: the weight of each class, to be trained on in place of `label`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class EvalClips:
 
     def __init__(
         self,
-        scheme: FrameScheme,
+        scheme: FrameScheme | PublishedScheme,
         transform: EvalTransform,
         *,
         kind: ClipKind = "constant_clips_per_video",
@@ -107,19 +112,37 @@ class EvalClips:
 
 
 class TrainClips:
-    """One random clip of a video, randomly cropped."""
+    """One random clip of a video, randomly cropped and augmented.
+
+    Args:
+        scheme: Which frames of a window.
+        transform: What is drawn for the pixels.
+        num_repeats: How often the clip, decoded once, is transformed: each time with new draws (repeated augmentation, Hoffer
+            et al. 2020, arXiv:1901.09335; `NUM_SAMPLE` of PySlowFast).
+        decoder: Passed to `open_video`.
+        cache: Where the frames of the videos are instead.
+    """
 
     def __init__(
         self,
-        scheme: FrameScheme,
+        scheme: FrameScheme | PublishedScheme,
         transform: TrainTransform,
         *,
+        num_repeats: int = 1,
         decoder: Decoder = "auto",
         cache: FrameSource | None = None,
     ) -> None:
+        if num_repeats < 1:
+            raise ValueError(f"num_repeats must be at least 1, got {num_repeats}")
         self.scheme, self.transform, self.decoder, self.cache = scheme, transform, decoder, cache
+        self.num_repeats = num_repeats
 
-    def __call__(self, path: Path, record: VideoRecord, rng: random.Random) -> tuple[View, int]:
+    def __call__(self, path: Path, record: VideoRecord, rng: random.Random) -> list[tuple[View, int]]:
+        """The views, each with its label.
+
+        Raises:
+            DecodeError: If a wanted frame cannot be decoded exactly.
+        """
         with _opened(path, self.decoder, self.cache) as video:
             (clip,) = draw_clips(
                 self.scheme,
@@ -130,8 +153,8 @@ class TrainClips:
                 end=record.end,
             )
             frames = video.decode(clip.indices)
-        frames, label = self.transform(frames, record.label)
-        return View(frames.transpose(0, 1).contiguous(), clip), label
+        drawn = [self.transform(frames, record.label) for _ in range(self.num_repeats)]
+        return [(View(pixels.transpose(0, 1).contiguous(), clip), label) for pixels, label in drawn]
 
 
 def _opened(
@@ -183,7 +206,9 @@ class ClipDataset(Dataset):
             # is in use yet keep a call and its stack for each sample: a fifth of a small network's epoch.
             torch.default_generator.manual_seed(seed)
             if isinstance(self.cut, TrainClips):
-                return self._train_sample(self.cut, index, random.Random(seed))
+                sample = self._train_sample(self.cut, index, random.Random(seed))
+                sample["seed"] = torch.full((len(sample["clip"]),), seed)
+                return sample
             return self._eval_sample(self.cut, index)
 
     def _train_sample(self, cut: TrainClips, index: int, rng: random.Random) -> ClipBatch:
@@ -191,9 +216,14 @@ class ClipDataset(Dataset):
         record = self.manifest.records[index]
         for _ in range(SUBSTITUTION_TRIES):
             try:
-                view, label = cut(resolve(record, self.root), record, rng)
-                labels = (label, *record.further_labels)
-                return _batch_of([view], labels, index, record.path, decoded=True, failures=failures)
+                drawn = cut(resolve(record, self.root), record, rng)
+                # A mirror image may be of another class, so each repeat has its own label.
+                samples = [
+                    _batch_of([view], (label, *record.further_labels), index, record.path, decoded=True, failures=[])
+                    for view, label in drawn
+                ]
+                samples[0]["failures"] += failures
+                return samples[0] if len(samples) == 1 else collate(samples)
             except DecodeError as error:
                 if self.on_error == "raise":
                     raise
@@ -230,7 +260,7 @@ def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
     def join(key: str) -> Tensor:
         return torch.cat([sample[key] for sample in samples])  # pyrefly: ignore[bad-typed-dict-key]
 
-    return ClipBatch(
+    batch = ClipBatch(
         clip=join("clip"),
         label=join("label"),
         video=join("video"),
@@ -242,6 +272,9 @@ def collate(samples: Sequence[ClipBatch]) -> ClipBatch:
         names=[name for sample in samples for name in sample["names"]],
         failures=[failure for sample in samples for failure in sample["failures"]],
     )
+    if all("seed" in sample for sample in samples):
+        batch["seed"] = join("seed")
+    return batch
 
 
 def _batch_of(

@@ -1,20 +1,24 @@
 """The Lightning data module: manifests in, resumable loaders of clips out."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
 
-from kinema.data.clips import ClipDataset, EvalClips, TrainClips, collate
+from kinema.data.augmentation import Augmentation
+from kinema.data.clips import ClipBatch, ClipDataset, EvalClips, TrainClips, collate
 from kinema.data.decoding import Decoder
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.frame_cache import FrameCache, FrameSource, prepare_frame_cache
 from kinema.data.home import data_home
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
-from kinema.data.sampling import ClipKind, Dense, FrameScheme, Segments
+from kinema.data.mixing import Mixing, mix_clips, mix_labels
+from kinema.data.sampling import ClipKind, Dense, Rounding, Sampling, Segments, ShortVideo, frame_scheme
 from kinema.data.transforms import EvalTransform, TrainCrop, TrainTransform
 
 
@@ -38,18 +42,29 @@ class VideoDataModule(LightningDataModule):
         num_frames: T, frames of a clip.
         sampling: `segment` takes one frame from each of T segments, `dense` takes T frames `stride_frames` apart.
         stride_frames: Distance of the frames of dense sampling.
-        short_video: What dense sampling does where a video ends before the clip.
+        short_video: What dense sampling does where a video ends before the clip; other code than TSM's repeats the last frame.
+        rounding: Whose arithmetic says which frames these are: `kinema`, or that of the code of `tsm`, `tada`, `timesformer` or
+            `uniformer`, see `kinema.data.published_sampling`.
+        target_fps: Frames per second at which `stride_frames` is meant; that of each video when None.
         num_clips: Clips of a video in validation and test.
-        num_crops: Crops of a clip in validation and test, 1 or 3.
+        num_crops: Crops of a clip in validation and test: 1, 3, 5 or 10.
         clip_kind: How the clips of validation and test are placed.
         size: Side of the square clips in pixels.
         resize: Short side in pixels before a clip is cut; `size` when None.
-        train_crop: How training clips are cut.
+        eval_size: Side of the square clips in validation and test, where it is another.
+        eval_resize: Short side before a clip is cut there; `eval_size` when that is given, `resize` otherwise.
+        train_crop: How training clips are cut: a box of random area and shape, a square at a random or the central place, or
+            TSM's `multi_scale` boxes.
         train_scale: Share of the area that `random_resized` keeps, smallest and largest.
+        train_jitter: Smallest and largest short side in pixels, drawn for each training clip that is cut at `random`.
+        train_jitter_inverse: Draw the reciprocal of the short side, so that small ones come more often.
         flip: Probability of mirroring a training clip; leave it 0 where classes name a side.
         flip_pairs: Names of classes that swap when mirrored; `auto` derives them from the words left, right and clockwise in
             the names of the classes.
-        batch_size: Clips of a training batch on one process.
+        augment: RandAugment, colours and erasing in training.
+        num_repeats: How often each training clip is cut and augmented, with new draws; a batch has so many times more clips.
+        mixing: MixUp and CutMix of training batches.
+        batch_size: Videos of a training batch on one process.
         eval_batch_size: Videos of a validation batch on one process; `batch_size` when None.
         num_workers: Worker processes of each loader.
         decoder: Which decoder reads the files.
@@ -75,18 +90,27 @@ class VideoDataModule(LightningDataModule):
         val_fraction: float = 0.2,
         hold_out: float = 0.0,
         num_frames: int = 8,
-        sampling: Literal["segment", "dense"] = "segment",
+        sampling: Sampling = "segment",
         stride_frames: int = 8,
-        short_video: Literal["loop", "repeat_last"] = "loop",
+        short_video: ShortVideo = "loop",
+        rounding: Rounding = "kinema",
+        target_fps: float | None = None,
         num_clips: int = 1,
         num_crops: int = 1,
         clip_kind: ClipKind = "constant_clips_per_video",
         size: int = 224,
         resize: int | None = None,
+        eval_size: int | None = None,
+        eval_resize: int | None = None,
         train_crop: TrainCrop = "random_resized",
         train_scale: tuple[float, float] = (0.35, 1.0),
+        train_jitter: tuple[int, int] | None = None,
+        train_jitter_inverse: bool = False,
         flip: float = 0.0,
         flip_pairs: list[tuple[str, str]] | Literal["auto"] | None = None,
+        augment: Augmentation | None = None,
+        num_repeats: int = 1,
+        mixing: Mixing | None = None,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
         num_workers: int = 2,
@@ -105,16 +129,32 @@ class VideoDataModule(LightningDataModule):
         if not 0 <= hold_out < 1:
             raise ValueError(f"hold_out={hold_out} is no share of the training videos; give a number from 0 to below 1")
         self.hold_out = hold_out
-        self.scheme: FrameScheme = (
-            Segments(num_frames) if sampling == "segment" else Dense(num_frames, stride_frames, short_video)
+        self.scheme = frame_scheme(
+            sampling, num_frames, stride_frames, short_video=short_video, rounding=rounding, target_fps=target_fps
         )
-        self.train_crop: TrainCrop = train_crop
-        self.size, self.resize, self.train_scale = size, resize, train_scale
+        if clip_kind == "uniform" and not isinstance(self.scheme, Segments | Dense):
+            raise ValueError(f"clip_kind 'uniform' tiles a video, and the code of '{rounding}' does not; use rounding 'kinema'")
+        self.size, self.resize, self.num_repeats = size, resize, num_repeats
+        # A run's configuration, read back, holds mappings.
+        self.mixing = Mixing(**mixing) if isinstance(mixing, Mapping) else mixing
+        augment = Augmentation(**augment) if isinstance(augment, Mapping) else augment or Augmentation()
+        self.train_transform = TrainTransform(
+            size,
+            crop=train_crop,
+            resize=resize,
+            jitter=None if train_jitter is None else (train_jitter[0], train_jitter[1]),
+            jitter_inverse=train_jitter_inverse,
+            scale=train_scale,
+            flip=flip,
+            augment=augment,
+        )
+        if eval_size is None and eval_resize is None:
+            eval_resize = resize
         self.flip, self.flip_pairs = flip, flip_pairs or []
         self.folders = None if frames is None else FrameFolders(frames, frames_fps)
         self.eval_clips = EvalClips(
             self.scheme,
-            EvalTransform(size, resize, num_crops),  # pyrefly: ignore[bad-argument-type]
+            EvalTransform(eval_size or size, eval_resize, num_crops),  # pyrefly: ignore[bad-argument-type]
             kind=clip_kind,
             num_clips=num_clips,
             decoder=decoder,
@@ -122,10 +162,15 @@ class VideoDataModule(LightningDataModule):
         )
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.decoder = num_workers, decoder
-        if frame_cache and train_crop == "random_resized":
+        whole = {"train_crop": train_crop} if train_crop == "random_resized" else {}
+        whole |= {"train_jitter": train_jitter} if train_jitter is not None else {}
+        whole |= {"eval_size": eval_size} if eval_size is not None else {}
+        whole |= {"eval_resize": eval_resize} if eval_resize != resize else {}
+        if frame_cache and whole:
+            name, value = next(iter(whole.items()))
             raise ValueError(
-                "frame_cache=True keeps frames with their short side resized, and train_crop='random_resized' needs them as "
-                "they are; give train_crop 'random' or 'center', or leave the cache out"
+                f"frame_cache=True keeps frames with their short side resized, and {name}={value!r} needs them as they are; "
+                "give train_crop 'random' or 'center' and one size, or leave the cache out"
             )
         if frame_cache and frames is not None:
             raise ValueError(f"frame_cache=True keeps frames of video files, and frames='{frames}' are pictures already")
@@ -197,15 +242,10 @@ class VideoDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self._flip_pairs())
-        transform = TrainTransform(
-            self.size,
-            crop=self.train_crop,
-            resize=self.resize,
-            scale=self.train_scale,
-            flip=self.flip,
-            flip_pairs=pairs,
+        transform = replace(self.train_transform, flip_pairs=pairs)
+        cut = TrainClips(
+            self.scheme, transform, num_repeats=self.num_repeats, decoder=self.decoder, cache=self.cache
         )
-        cut = TrainClips(self.scheme, transform, decoder=self.decoder, cache=self.cache)
         self._train_loader = self._loader("train", cut)
         if self._resume_from is not None:
             self._train_loader.load_state_dict(self._resume_from)
@@ -217,6 +257,18 @@ class VideoDataModule(LightningDataModule):
 
     def test_dataloader(self) -> ResumableLoader:
         return self._loader("test", self.eval_clips)
+
+    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Mix a training batch, on the device; which way follows from the seed of its first sample."""
+        if self.mixing is None or "seed" not in batch:
+            return batch
+        if batch["label"].ndim > 1:
+            raise ValueError("mixing needs one label for each sample, and these have several; leave --data.mixing out")
+        mix = self.mixing.draw(*batch["clip"].shape[-2:], seed=int(batch["seed"][0]))
+        if mix is not None:
+            batch["clip"] = mix_clips(batch["clip"], mix)
+            batch["target"] = mix_labels(batch["label"], len(self.class_names), mix)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """The place within the epoch.
