@@ -83,7 +83,7 @@ def test_what_is_not_whole_is_told(experiment):
     text = report(experiment, sweep)
     assert "**Failed**: all, seed 1: failed: out of memory." in text
     assert "**Not run yet**: none seed 1, all seed 1." in text
-    assert "**Left out**: 1 rows of the table of runs (gone)" in text
+    assert "**Left out**, being of another configuration than that of the sweep now: gone, seed 0: failed: -." in text
     assert "**Mixed**: the runs are of 2 states of the source: 1 of `aaa`, 1 of `bbb`." in text
     assert "**Changed**: 1 runs" in text
 

@@ -96,11 +96,8 @@ def _flags(state: SweepStatus) -> list[str]:
         told = ", ".join(f"{run.variant.name} seed {run.seed}" for run in state.missing)
         flags.append(f"**Not run yet**: {told}.")
     if state.foreign:
-        variants = ", ".join(dict.fromkeys(row.variant for row in state.foreign))
-        flags.append(
-            f"**Left out**: {len(state.foreign)} rows of the table of runs ({variants}) are of another configuration than "
-            "that of the sweep now."
-        )
+        told = "; ".join(f"{row.variant}, seed {row.seed}: {_came_to(row)}" for row in state.foreign)
+        flags.append(f"**Left out**, being of another configuration than that of the sweep now: {told}.")
     sources = list(dict.fromkeys(row.source for row in state.rows))
     if len(sources) > 1:
         counts = ", ".join(
@@ -111,6 +108,10 @@ def _flags(state: SweepStatus) -> list[str]:
         changed = sum(row.uncommitted_changes for row in state.rows)
         flags.append(f"**Changed**: {changed} runs are of a source with changes that were not committed.")
     return flags
+
+
+def _came_to(row: RunRow) -> str:
+    return f"{row.top1:.1%} after {row.epochs} epochs" if row.done else row.status
 
 
 def insert_results(readme: Path, text: str, *, marks: tuple[str, str] | None = None) -> None:
