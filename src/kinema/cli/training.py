@@ -30,6 +30,7 @@ from kinema.data import datasets  # imported, they are known to --data by their 
 from kinema.data.datamodule import VideoDataModule
 from kinema.evaluation.frame_order import FrameOrder
 from kinema.training import VideoClassifier
+from kinema.training.averaging import AverageWeights, Ema
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
 from kinema.training.classifier import takes_all
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
@@ -54,6 +55,8 @@ class Run:
         frame_orders: After training also evaluate with the frames of every video in these orders: shuffled, reversed or
             frozen (the middle frame alone). What is lost tells what the network used.
         checkpoint_every_steps: Also write `last.ckpt` every so many steps, not only after each epoch.
+        videos_per_step: Add up gradients over as many batches as it takes to come to this many videos in an optimiser step,
+            on the devices given.
     """
 
     name: str = "run"
@@ -65,6 +68,7 @@ class Run:
     job_type: str | None = None
     frame_orders: list[FrameOrder] = field(default_factory=list)
     checkpoint_every_steps: int | None = None
+    videos_per_step: int | None = None
 
 
 class ProgressBar(RichProgressBar):
@@ -114,6 +118,7 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(Run, "run")
+        parser.add_class_arguments(Ema, "ema")
         parser.add_argument(
             "--init_from",
             type=str | None,
@@ -173,7 +178,7 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         assert self.subcommand is not None
         options = self.config[self.subcommand]
-        run = Run(**vars(options["run"]))
+        run, ema = Run(**vars(options["run"])), Ema(**vars(options["ema"]))
         folder = self.run_folder = RunFolder.create(Path(run.root), run.name, run.id)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
         config.pop("config", None)
@@ -198,6 +203,7 @@ class TrainingCLI(LightningCLI):
         loggers += [wandb] if wandb is not None else []
         callbacks: list[Callback] = [
             RandomState(),
+            *([AverageWeights(ema)] if ema.decay is not None else []),  # before what saves
             RecordEvaluation(folder, run.frame_orders),
             DecodeGuard(folder),
             Checkpoints(folder, run.checkpoint_every_steps),
@@ -208,6 +214,8 @@ class TrainingCLI(LightningCLI):
         trainer_config = {**given, **kwargs, "default_root_dir": str(folder.path), "logger": loggers}
         trainer_config["enable_progress_bar"] = shown  # a log file gets one line per epoch instead
         trainer = self._instantiate_trainer(trainer_config, callbacks)
+        if run.videos_per_step is not None and self.subcommand == "fit":
+            _fill_step(trainer, self.datamodule.batch_size, run.videos_per_step)
         if trainer.is_global_zero:
             folder.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
             print(folder.path, flush=True)
@@ -272,6 +280,24 @@ def run(arguments: Sequence[str]) -> int:
                 logger.experiment.finish(exit_code=status)
         _summarise(cli, status)
     return status
+
+
+def _fill_step(trainer: Trainer, batch_size: int, videos: int) -> None:
+    """Add up the gradients of as many batches as an optimiser step of so many videos takes."""
+    at_once = batch_size * trainer.world_size
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"run.videos_per_step={videos} says how many batches a step has, and so does trainer.accumulate_grad_batches="
+            f"{trainer.accumulate_grad_batches}; give one of them"
+        )
+    batches, rest = divmod(videos, at_once)
+    if rest or not batches:
+        raise ValueError(
+            f"{videos} videos in a step are no whole number of batches of {batch_size} on {trainer.world_size} process(es); "
+            f"choose a --data.batch_size that divides {videos / trainer.world_size:g}, or leave this out: with "
+            "--model.optimizer.reference_batch_size the learning rate follows the batch"
+        )
+    trainer.accumulate_grad_batches = batches
 
 
 def quieten() -> None:

@@ -102,6 +102,20 @@ class Report(Callback):
         millions = sum(parameter.numel() for parameter in module.network.parameters()) / 1e6
         print(f"{len(names)} classes ({shown}), {counts} videos in {data.root}")
         print(f"{module.model_name}, {millions:.2f} M parameters, on {module.device}", flush=True)
+        if trainer.state.fn == "fit" and (told := _step_of(trainer, module)):
+            print(told, flush=True)
+
+
+def _step_of(trainer: Trainer, module: VideoClassifier) -> str | None:
+    """How large an optimiser step is and what learning rate follows; None where neither was asked for."""
+    options, videos, batches = module.optimizer, module.videos_per_step, trainer.accumulate_grad_batches
+    if videos is None or (options.reference_batch_size is None and batches == 1):
+        return None
+    rate = f"learning rate {options.for_batch(videos).lr:.6g}"
+    if options.reference_batch_size is not None:
+        rate += f" ({options.lr:.6g} for {options.reference_batch_size})"
+    parts = f"{videos // trainer.world_size // batches} x {trainer.world_size} processes x {batches} batches"
+    return f"{videos} videos in an optimiser step ({parts}), {rate}"
 
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}

@@ -23,6 +23,7 @@ from kinema.evaluation.latency import need_compiler
 from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.views import Average, VideoScores, ViewScores
 from kinema.models import create_model
+from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
 from kinema.training.schedule import Schedule
 
@@ -114,26 +115,30 @@ class VideoClassifier(LightningModule):
         self.train()
 
     def training_step(self, batch: ClipBatch, batch_index: int) -> Tensor:
-        logits, loss = self.logits_and_loss(self.normalise(batch["clip"]), batch["label"])
+        target = batch.get("target")
+        logits, loss = self.logits_and_loss(self.normalise(batch["clip"]), batch["label"] if target is None else target)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, step {self.global_step}; the batch holds "
                 f"{', '.join(batch['names'])}. Lower the learning rate, clip gradients, or look at these videos"
             )
-        self.train_top1(logits.detach(), batch["label"])
         size = len(batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
-        self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
+        if target is None:  # a mixed clip is of no one class
+            self.train_top1(logits.detach(), batch["label"])
+            self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         return loss
 
-    def logits_and_loss(self, clip: Float[Tensor, "B C T H W"], label: Int[Tensor, " B"]) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(
+        self, clip: Float[Tensor, "B C T H W"], label: Int[Tensor, " B"] | Float[Tensor, "B K"]
+    ) -> tuple[Tensor, Tensor]:
         """Logits of normalised clips and what training minimises; a network with a loss of its own overrides this."""
         logits = self(clip)
         return logits, self.cross_entropy(logits, label)
 
-    def cross_entropy(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"]) -> Tensor:
-        """Of smoothed labels."""
+    def cross_entropy(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"] | Float[Tensor, "B K"]) -> Tensor:
+        """Of smoothed labels: a share s of each target, class ids or weights of classes, is spread over the K classes."""
         return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
 
     def on_validation_epoch_start(self) -> None:
@@ -155,7 +160,8 @@ class VideoClassifier(LightningModule):
         self._finish("test", whole=takes_all(self.trainer.limit_test_batches))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.network, self.network.get_submodule("head"), self.optimizer)
+        options = self.optimizer.for_batch(self.videos_per_step)
+        optimizer = build_optimizer(self.network, self.network.get_submodule("head"), options)
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
         per_epoch = total / epochs
@@ -165,6 +171,14 @@ class VideoClassifier(LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def videos_per_step(self) -> int | None:
+        """Training videos of one optimiser step over all processes; None where the data does not say how many a batch has."""
+        batch_size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
+        if batch_size is None:
+            return None
+        return batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -177,6 +191,8 @@ class VideoClassifier(LightningModule):
         checkpoint["kinema"] = {"module": type(self).__name__, "class_names": self.class_names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            need_average(self.trainer, checkpoint)
         names = checkpoint.get("kinema", {}).get("class_names")
         if names and self.class_names and names != self.class_names:
             raise ValueError(

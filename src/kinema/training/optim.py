@@ -1,7 +1,7 @@
 """Optimisers and the parameter groups of the papers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -24,6 +24,10 @@ class Optimizer:
     Args:
         name: `sgd` (with momentum) or `adamw`.
         lr: Learning rate at the peak of the schedule, for the whole batch.
+        reference_batch_size: Videos of an optimiser step for which `lr` is meant. A step of other size takes lr * size /
+            reference_batch_size, the linear rule (Goyal et al. 2017, arXiv:1706.02677, section 2.1); its size is the batch of
+            one process times processes times batches whose gradients are added up. Repeats of a video do not count. `lr` is
+            taken as it is when None.
         weight_decay: On weights; never on biases and norms. 1e-4 for sgd, 0.05 for adamw when None.
         momentum: Of sgd; 0.9 when None.
         nesterov: Of sgd.
@@ -45,6 +49,7 @@ class Optimizer:
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.02
+    reference_batch_size: int | None = None
     weight_decay: float | None = None
     momentum: float | None = None
     nesterov: bool = False
@@ -70,8 +75,25 @@ class Optimizer:
                 raise ValueError(f"{option}={value} was given, but {self.name} has no {option}; remove it")
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
+        if self.reference_batch_size is not None and self.reference_batch_size < 1:
+            raise ValueError(f"reference_batch_size must be at least 1, got {self.reference_batch_size}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}; the papers have 0.7 and 0.85")
+
+    def for_batch(self, videos: int | None) -> "Optimizer":
+        """These options with the learning rate for so many videos in an optimiser step.
+
+        Raises:
+            ValueError: If the rate depends on their number, and it is not known.
+        """
+        if self.reference_batch_size is None:
+            return self
+        if videos is None:
+            raise ValueError(
+                f"reference_batch_size={self.reference_batch_size} scales the learning rate with the batch, and the data does "
+                "not say how large that is; train on a VideoDataModule, or leave it out and give the rate itself as lr"
+            )
+        return replace(self, lr=self.lr * videos / self.reference_batch_size, reference_batch_size=None)
 
     @classmethod
     def tsm(cls) -> "Optimizer":
