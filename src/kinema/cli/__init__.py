@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("kinema.cli.training", "evaluate a checkpoint on the validation videos"),
     "test": ("kinema.cli.training", "evaluate a checkpoint on the test videos"),
     "sweep": ("kinema.cli.sweep", "run the variants of an experiment with several seeds"),
+    "ensemble": ("kinema.cli.ensemble", "average the scores of several runs"),
     "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
     "models": ("kinema.cli.models", "list the networks"),
     "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),

@@ -1,0 +1,40 @@
+"""`kinema ensemble RUN RUN ...`: average the scores that runs recorded for every video."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kinema ensemble", description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders that were evaluated on the same videos")
+    parser.add_argument("--weights", type=float, nargs="+", metavar="W", help="one for each run; equal when not given")
+    parser.add_argument("--part", choices=("val", "test"), default="val", help="which of their scores")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write scores and metrics there")
+    options = parser.parse_args(arguments[1:])
+
+    from kinema.evaluation.metrics import video_metrics, write_scores
+    from kinema.training.ensemble import average_runs
+
+    try:
+        ensemble = average_runs(options.runs, weights=options.weights, part=options.part)
+        metrics = video_metrics(ensemble.videos)
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            scores = options.output / f"{options.part}_scores.csv"
+            write_scores(scores, ensemble.videos, ensemble.names, ensemble.class_names)
+            told = {"runs": [str(path) for path in ensemble.runs], "weights": ensemble.weights, "part": options.part}
+            (options.output / "metrics.json").write_text(json.dumps(metrics | told, indent=2) + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    for path, weight, member in zip(ensemble.runs, ensemble.weights, ensemble.members, strict=True):
+        print(f"{_told(video_metrics(member))}, weight {weight:.3f}: {path}")
+    print(f"{_told(metrics)} on {len(ensemble.names)} videos: the mean of {len(ensemble.runs)} runs")
+    return 0
+
+
+def _told(metrics: dict[str, float]) -> str:
+    return f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%}"
