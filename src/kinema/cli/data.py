@@ -1,4 +1,4 @@
-"""`kinema data motion | check`: make the built-in data set; look for videos that cannot be read."""
+"""`kinema data motion | check | reencode`: the built-in data set; videos that cannot be read; videos made faster to read."""
 
 import argparse
 import csv
@@ -8,6 +8,8 @@ from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kinema.cli import reencode
 
 if TYPE_CHECKING:
     from kinema.data.inspection import VideoFacts
@@ -30,8 +32,11 @@ def run(arguments: Sequence[str]) -> int:
     check.add_argument("--root", type=Path, help="data root of a manifest; its folder when not given")
     check.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
     check.add_argument("--csv", type=Path, help="also write what was found to this file")
+    reencode.add_arguments(
+        commands.add_parser("reencode", help="encode videos again, small and with keyframes close together")
+    )
     options = parser.parse_args(arguments[1:])
-    return _motion(options) if options.command == "motion" else _check(options)
+    return {"motion": _motion, "check": _check, "reencode": reencode.reencode}[options.command](options)
 
 
 def _motion(options: argparse.Namespace) -> int:
