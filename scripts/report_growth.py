@@ -20,7 +20,7 @@ if __name__ == "__main__":
     results = json.loads(options.file.read_text(encoding="utf-8"))
     modes = [mode for mode in ("forward", "forward_backward") if mode in results]
     rows = {mode: [GrowthRow(**row) for row in results[mode]] for mode in modes}
-    title = f"frames of {results['size']} pixels, {results['threads']} threads"
+    title = f"frames of {results['size']} pixels, {results['threads']} thread{'s' if results['threads'] != 1 else ''}"
     parts = [growth_table(measured, f"{mode.replace('_', ' + ')}, {title}") for mode, measured in rows.items()]
     parts += ["![Time and memory over frames](growth.png)", origin(results)]
     parts += [f"```bash\npython {shlex.join(sys.argv)}\n```"]

@@ -162,32 +162,51 @@ def draw_growth(path: Path, rows: Mapping[str, Sequence[GrowthRow]], *, title: s
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(4.2 * 2, 3.4 * len(rows)), layout="constrained")
+    names = list(dict.fromkeys(row.name for measured in rows.values() for row in measured))
+    heads = {name.rpartition("=")[0] for name in names}
+    labels = [name.rpartition("=")[2] if len(heads) == 1 and heads != {""} else name for name in names]
+    figure = Figure(figsize=(4.2 * 2, 3.2 * len(rows) + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(rows), 2, squeeze=False)
     for (mode, measured), (left, right) in zip(rows.items(), panels, strict=True):
-        names = list(dict.fromkeys(row.name for row in measured))
-        for axes, field, label in ((left, "median_ms", "ms a clip"), (right, "peak_memory_mib", "MiB at once")):
+        lengths = sorted({row.num_frames for row in measured})
+        for axes, field, scale, label in (
+            (left, "median_ms", 1e-3, "seconds a clip"),
+            (right, "peak_memory_mib", 2**-10, "GiB at once"),
+        ):
             for place, name in enumerate(names):
                 own = [row for row in measured if row.name == name]
                 done = [row for row in own if row.failure is None]
+                # Lines that lie on one another stay to be seen: each later one is thinner.
                 axes.plot(
                     [row.num_frames for row in done],
-                    [getattr(row, field) for row in done],
+                    [scale * getattr(row, field) for row in done],
                     color=f"C{place}",
                     marker="o",
                     markersize=3,
-                    label=name,
+                    linewidth=3.5 - 0.6 * place,
+                    label=labels[place],
                 )
                 failed = [row.num_frames for row in own if row.failure is not None]
                 transform = axes.get_xaxis_transform()
                 axes.plot(failed, [0.97 - 0.04 * place] * len(failed), "x", color=f"C{place}", transform=transform)
             axes.set(xscale="log", yscale="log", xlabel="frames", ylabel=f"{mode.replace('_', ' + ')}: {label}")
-            lengths = sorted({row.num_frames for row in measured})
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.minorticks_off()
+            axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(frameon=False, fontsize=8)
+    handles, _ = panels[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(names),
+        frameon=False,
+        fontsize=8,
+        title="x: did not finish",
+    )
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
