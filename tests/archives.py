@@ -36,18 +36,18 @@ HACS = ("Archery", "BMX", "Zumba")
 VERBS, NOUNS = ("take", "put", "wash", "open"), ("tap", "spoon", "plate", "cupboard", "knife")
 
 
-def make_archive(name: str, root: Path, *, videos: int = 2, num_frames: int = 12, **options: Any) -> ArchiveData:
+def make_archive(name: str, root: Path, *, videos: int = 2, length: int = 12, **options: Any) -> ArchiveData:
     """Write a small archive and give its data module.
 
     Args:
         name: One of `kinema.data.datasets.archives.ARCHIVES`.
         root: Where to; made if absent.
         videos: Videos of each class in each split.
-        num_frames: Frames of a video.
+        length: Frames of a video.
         options: Of the data module.
     """
     root.mkdir(parents=True, exist_ok=True)
-    _MAKERS[name.removesuffix("600").removesuffix("700").removesuffix("400")](root, videos, num_frames, name)
+    _MAKERS[name.removesuffix("600").removesuffix("700").removesuffix("400")](root, videos, length, name)
     return build_archive(name, str(root), subset=True, **options)
 
 

@@ -141,7 +141,7 @@ def test_names_of_several_labels_fix_their_ids(tmp_path):
     names = {"verb": ["take", "put"], "noun": ["knife", "fork", "cup"]}
     manifest = read_manifest("l.csv", root=tmp_path, class_names=names)
     assert [record.labels for record in manifest.records] == [(0, 2), (1, 2), (0, 0)]
-    with pytest.raises(ManifestError, match="class names were given for one label, and .* has 'verb', 'noun'"):
+    with pytest.raises(ManifestError, match=r"class names were given for one label, and .* has 'verb', 'noun'"):
         read_manifest("l.csv", root=tmp_path, class_names=["take", "put"])
     with pytest.raises(ManifestError, match=r"the label 'cup' is none of the 1 classes"):
         read_manifest("l.csv", root=tmp_path, class_names=names | {"noun": ["knife"]})

@@ -1,4 +1,4 @@
-"""`kinema data motion | check | reencode`: the built-in data set; videos that cannot be read; videos made faster to read."""
+"""`kinema data motion | check | prepare | reencode`: the built-in data set; videos that cannot be read; published data sets."""
 
 import argparse
 import csv
@@ -32,11 +32,70 @@ def run(arguments: Sequence[str]) -> int:
     check.add_argument("--root", type=Path, help="data root of a manifest; its folder when not given")
     check.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
     check.add_argument("--csv", type=Path, help="also write what was found to this file")
+    prepare = commands.add_parser(
+        "prepare", help="check a published data set against its annotation files and write its manifest"
+    )
+    prepare.add_argument("name", metavar="NAME", help="such as kinetics400, ssv2, epic100; another one lists them all")
+    prepare.add_argument("--root", type=Path, required=True, help="folder that the archive was unpacked to")
+    prepare.add_argument("--annotations", help="folder of the annotation files, if they are not below the root")
+    prepare.add_argument("--out", type=Path, metavar="CSV", help="manifest; where training looks for it when not given")
+    prepare.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
+    prepare.add_argument(
+        "--allow-missing", type=float, default=0.01, metavar="SHARE", help="of a split that may be unusable; 0.01"
+    )
+    prepare.add_argument(
+        "--quick", action="store_true", help="decode the first and last frame of a video, not every one"
+    )
+    prepare.add_argument("--no-hash", action="store_true", help="do not hash the videos")
+    prepare.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the data set, such as split=2; repeatable",
+    )
     reencode.add_arguments(
         commands.add_parser("reencode", help="encode videos again, small and with keyframes close together")
     )
     options = parser.parse_args(arguments[1:])
-    return {"motion": _motion, "check": _check, "reencode": reencode.reencode}[options.command](options)
+    run_command = {"motion": _motion, "check": _check, "prepare": _prepare, "reencode": reencode.reencode}
+    return run_command[options.command](options)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from kinema.cli.profile import network_options
+    from kinema.data.datasets.archives import build_archive
+    from kinema.data.prepare import prepare_archive
+
+    try:
+        read = network_options(options.option)
+        data = build_archive(options.name, str(options.root), annotations=options.annotations, **read)
+        prepared = prepare_archive(
+            data,
+            out=options.out,
+            num_workers=options.workers,
+            allow_missing=options.allow_missing,
+            every_frame=not options.quick,
+            sha256=not options.no_hash,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kinema: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    for split, counts in prepared.counts.items():
+        parts = ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), key=lambda item: -item[1]))
+        print(f"{split}: {sum(counts.values())} samples, {parts}")
+    rates = ", ".join(f"{rate} ({number})" for rate, number in prepared.frame_rates.items())
+    mixed = "; clips of dense sampling last for unequal times" if len(prepared.frame_rates) > 1 else ""
+    print(f"frames per second (videos): {rates}{mixed}")
+    for note in prepared.notes:
+        print(f"note: {note}")
+    if any(status != "ok" for counts in prepared.counts.values() for status in counts):
+        print(f"what is not ok is listed in {prepared.problems}")
+    print(prepared.manifest)
+    return 0
 
 
 def _motion(options: argparse.Namespace) -> int:

@@ -91,6 +91,7 @@ class EvalClips:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
         with _opened(source, self.decoder, self.cache) as video:
+            _check_start(start, video, source)
             clips = draw_clips(
                 self.scheme,
                 video_frames=video.num_frames,
@@ -144,6 +145,7 @@ class TrainClips:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
         with _opened(path, self.decoder, self.cache) as video:
+            _check_start(record.start, video, path)
             (clip,) = draw_clips(
                 self.scheme,
                 video_frames=video.num_frames,
@@ -163,6 +165,16 @@ def _opened(
     if cache is None or isinstance(source, bytes):
         return open_video(source, decoder=decoder)
     return cache.open(Path(source))
+
+
+def _check_start(start: Fraction | None, video: OpenedVideo, source: str | Path | bytes) -> None:
+    # A video that ends before its sample begins is a wrong or cut video: one sample is lost, not the run.
+    if start is not None and round(start * video.fps) >= video.num_frames:
+        name = "a video in memory" if isinstance(source, bytes) else source
+        raise DecodeError(
+            f"{name}: the sample starts at {float(start):.3f} s and the video ends at "
+            f"{float(video.num_frames / video.fps):.3f} s; correct its start in the manifest, or copy the video again"
+        )
 
 
 class ClipDataset(Dataset):

@@ -2,15 +2,17 @@
 
 import csv
 import json
+import random
 import shutil
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
-from archives import EPIC_COLUMNS, SOMETHING, epic_row, make_archive, write_csv
+from archives import EPIC_COLUMNS, SOMETHING, epic_row, make_archive, write_csv, write_frames
 from kinema.data import datasets
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.datasets.archive import ArchiveData
@@ -356,9 +358,6 @@ def test_epic_times_and_labels(made):
 
 
 def test_epic_frames_of_folders_are_those_of_the_list(copy):
-
-    from archives import write_frames
-
     root = copy("epic100").root
     rows = [EPIC_COLUMNS]
     rows += [epic_row(f"P{number:02d}_01", 0, 0.14, 0.37, 1, 1) for number in (1, 2)]
@@ -376,7 +375,7 @@ def test_epic_frames_of_folders_are_those_of_the_list(copy):
         video_frames=video.num_frames,
         fps=video.fps,
         kind="constant_clips_per_video",
-        rng=None,
+        rng=random.Random(0),
         start=record.start,
         end=record.end,
     )
