@@ -1,7 +1,7 @@
 """Video-level numbers: all from one table of scores, computed once."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -9,18 +9,25 @@ from jaxtyping import Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
+from kinema.evaluation.task_views import TaskScores
 from kinema.evaluation.views import VideoScores
 
 _SCORE_COLUMNS = ["video", "label", "guess", "right", "decoded", "views"]
 
 
-def video_metrics(videos: VideoScores) -> dict[str, float]:
+def video_metrics(videos: VideoScores | TaskScores) -> dict[str, float]:
     """Accuracy over videos.
 
     `top1` and `top5` count an undecodable video as wrong; `top1_decodable` and `top5_decodable` leave it out.
     `mean_class` is the mean over classes of the top-1 accuracy of the class, undecodable videos counted as wrong.
     With fewer than five classes, `top5` is the accuracy of that many guesses.
+
+    Where samples have several labels, these are of their combination, which is right if all labels are; `verb_top1`,
+    `noun_top5` and so on are of each task by itself, and `fused_top1` of the combination by scores averaged over the views
+    before they were multiplied. For a verb and a noun the combination also stands as `action_top1` and `action_top5`.
     """
+    if isinstance(videos, TaskScores):
+        return _task_metrics(videos)
     total, decodable = len(videos.labels), int(videos.decoded.sum())
     num_classes = videos.scores.shape[1]
     metrics: dict[str, float] = {"videos": total, "undecodable": total - decodable}
@@ -96,6 +103,33 @@ def read_scores(path: Path) -> tuple[VideoScores, list[str], list[str]]:
     return videos, [row[0] for row in rows], class_names
 
 
+def write_task_scores(
+    path: Path, videos: TaskScores, names: Sequence[str], class_names: Mapping[str, Sequence[str]]
+) -> None:
+    """Write one row per video: its name, each task's true class and its part of the best combination, and all scores."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        facts = [f"{kind}.{task}" for task in videos.tasks for kind in ("label", "guess")]
+        scores = [f"{task}.{name}" for task in videos.tasks for name in class_names[task]]
+        writer.writerow(["video", *facts, "right", "decoded", "views", *scores])
+        for row, name in enumerate(names):
+            decoded = bool(videos.decoded[row])
+            labels, guesses = videos.labels[row].tolist(), videos.guesses[row].tolist()
+            shown: list[str] = []
+            for task, label, guess in zip(videos.tasks, labels, guesses, strict=True):
+                shown += [class_names[task][label], class_names[task][guess] if decoded else ""]
+            writer.writerow(
+                [
+                    name,
+                    *shown,
+                    int(decoded and labels == guesses),
+                    int(decoded),
+                    int(videos.num_views[row]),
+                    *(f"{score:.8g}" for task in videos.tasks.values() for score in task.scores[row].tolist()),
+                ]
+            )
+
+
 def draw_confusion(path: Path, matrix: Int[Tensor, "K K"], class_names: Sequence[str], *, title: str = "") -> None:
     """Draw a confusion matrix as shares of each true class, with counts where there is room for them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -120,6 +154,23 @@ def draw_confusion(path: Path, matrix: Int[Tensor, "K K"], class_names: Sequence
                 column, row, str(int(counts[row, column])), ha="center", va="center", color="white" if dark else "black"
             )
     figure.savefig(path, dpi=100)
+
+
+def _task_metrics(videos: TaskScores) -> dict[str, float]:
+    total, decodable = len(videos.decoded), int(videos.decoded.sum())
+    metrics: dict[str, float] = {"videos": total, "undecodable": total - decodable}
+    for k in (1, 5):
+        # Not `rank < k` alone: with fewer combinations than k an undecodable video would be right.
+        right = int(((videos.rank < k) & videos.decoded).sum())
+        metrics[f"top{k}"] = right / total
+        metrics[f"top{k}_decodable"] = right / decodable if decodable else 0.0
+        metrics[f"fused_top{k}"] = int(((videos.fused_rank < k) & videos.decoded).sum()) / total
+    for task, scores in videos.tasks.items():
+        of_task = video_metrics(scores)
+        metrics |= {f"{task}_{name}": of_task[name] for name in ("top1", "top5")}
+    if set(videos.tasks) == {"verb", "noun"}:
+        metrics |= {f"action_top{k}": metrics[f"top{k}"] for k in (1, 5)}
+    return metrics
 
 
 def _right(videos: VideoScores, *, top_k: int) -> int:

@@ -34,6 +34,42 @@ class VideoScores:
     num_views: Int[Tensor, " videos"]
 
 
+@dataclass(frozen=True)
+class ViewRows:
+    """The views of an evaluation, complete and without duplicates, in the order (video, view).
+
+    Args:
+        keys: Video, view, number of views, label or labels, and whether it was decoded.
+        logits: Of each view.
+        video: Place of each view's video in `present`.
+        present: Place of each video in the manifest.
+        starts: Row of the first view of each video.
+        num_views: Views of each video.
+    """
+
+    keys: Int[Tensor, "rows columns"]
+    logits: Float[Tensor, "rows K"]
+    video: Int[Tensor, " rows"]
+    present: Int[Tensor, " videos"]
+    starts: Int[Tensor, " videos"]
+    num_views: Int[Tensor, " videos"]
+
+    @property
+    def labels(self) -> Int[Tensor, "videos labels"]:
+        return self.keys[self.starts, 3:-1]
+
+    @property
+    def decoded(self) -> Bool[Tensor, " videos"]:
+        return self.keys[self.starts, -1].bool()
+
+    def mean(self, values: Float[Tensor, "rows K"]) -> Float[Tensor, "videos K"]:
+        """Mean over the views of each video; NaN where it could not be decoded."""
+        total = torch.zeros(len(self.present), values.shape[1], dtype=torch.float64).index_add_(0, self.video, values)
+        means = total / self.num_views[:, None]
+        means[~self.decoded] = float("nan")
+        return means
+
+
 class ViewScores:
     """Collects the logits of views during an evaluation and averages them per video at its end.
 
@@ -56,14 +92,15 @@ class ViewScores:
         self,
         logits: Float[Tensor, "N K"],
         *,
-        label: Int[Tensor, " N"],
+        label: Int[Tensor, "N *labels"],
         video: Int[Tensor, " N"],
         view: Int[Tensor, " N"],
         num_views: Int[Tensor, " N"],
         decoded: Bool[Tensor, " N"],
     ) -> None:
         """Add the views of a batch."""
-        keys = torch.stack([video, view, num_views, label, decoded.long()], dim=1)
+        places = torch.stack([video, view, num_views], dim=1)
+        keys = torch.cat([places, label.reshape(len(label), -1), decoded.long()[:, None]], dim=1)
         self._rows.append((keys.cpu(), logits.detach().float().cpu()))
 
     def compute(self, *, whole: bool = True) -> VideoScores:
@@ -76,6 +113,12 @@ class ViewScores:
         Raises:
             IncompleteEvaluationError: If a view of a video, or a video, is missing.
         """
+        rows = self.rows(whole=whole)
+        values = rows.logits.softmax(-1) if self.average == "probabilities" else rows.logits
+        return VideoScores(rows.present, rows.mean(values), rows.labels.squeeze(1), rows.decoded, rows.num_views)
+
+    def rows(self, *, whole: bool = True) -> ViewRows:
+        """Gather the views of all processes; as for `compute`."""
         keys, logits = _gathered(torch.cat([k for k, _ in self._rows]), torch.cat([s for _, s in self._rows]))
         keys, first = _unique_rows(keys)
         logits = logits[first].double()
@@ -95,12 +138,7 @@ class ViewScores:
                 f"{len(short)} videos lack views: video {int(present[short[0]])} has {int(arrived[short[0]])} of "
                 f"{int(expected[short[0]])}; all views of a video must be evaluated once"
             )
-        values = logits.softmax(-1) if self.average == "probabilities" else logits
-        total = torch.zeros(len(present), values.shape[1], dtype=torch.float64).index_add_(0, video, values)
-        decoded = keys[starts, 4].bool()
-        scores = total / arrived[:, None]
-        scores[~decoded] = float("nan")
-        return VideoScores(present, scores, keys[starts, 3], decoded, arrived)
+        return ViewRows(keys, logits, video, present, starts, arrived)
 
 
 def _unique_rows(keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ from lightning import Callback, LightningModule, Trainer
 from kinema.data.clips import ClipBatch
 from kinema.data.decoding import DecodeError
 from kinema.evaluation.frame_order import FrameOrder
-from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores
+from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores, write_task_scores
+from kinema.evaluation.task_views import TaskScores
 from kinema.training.classifier import VideoClassifier
 from kinema.training.record import RunFolder
 
@@ -258,6 +259,13 @@ class RecordEvaluation(Callback):
         videos = module.evaluated[part]
         records = trainer.datamodule.manifests[part].records  # pyrefly: ignore[missing-attribute]
         names = [records[index].path for index in videos.videos.tolist()]
+        if isinstance(videos, TaskScores):
+            write_task_scores(self.run.scores(part), videos, names, module.tasks)
+            for task, of_task in videos.tasks.items():
+                title, picture = f"{self.run.path.name}, {part}, {task}", self.run.confusion(f"{part}_{task}")
+                draw_confusion(picture, confusion(of_task), module.tasks[task], title=title)
+            self._write_metrics(trainer, module, part)
+            return
         classes = module.class_names or [str(label) for label in range(videos.scores.shape[1])]
         write_scores(self.run.scores(part), videos, names, classes)
         draw_confusion(self.run.confusion(part), confusion(videos), classes, title=f"{self.run.path.name}, {part}")

@@ -1,6 +1,6 @@
 """The LightningModule that holds all training logic; the architectures are thin modules around it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -21,11 +21,13 @@ from kinema.data.transforms import Normalisation, Normalise
 from kinema.evaluation.frame_order import FrameOrder, reorder_frames
 from kinema.evaluation.latency import need_compiler
 from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.task_views import TaskScores, TaskViewScores
 from kinema.evaluation.views import Average, VideoScores, ViewScores
 from kinema.models import create_model
 from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
 from kinema.training.schedule import Schedule
+from kinema.training.tasks import AllRight, detached, mean_over_tasks
 
 FreezeNorm = Literal["none", "all", "all_but_first"]
 T = TypeVar("T")
@@ -40,7 +42,7 @@ class VideoClassifier(LightningModule):
 
     Args:
         model: Name of the network in `kinema.list_models()`.
-        num_classes: K; taken from the data when None.
+        num_classes: K; taken from the data when None. Several for several labels, such as (97, 300) verbs and nouns.
         options: Options of the network.
         optimizer: Optimiser and parameter groups.
         schedule: Learning rate over time.
@@ -55,7 +57,7 @@ class VideoClassifier(LightningModule):
     def __init__(
         self,
         model: str,
-        num_classes: int | None,
+        num_classes: int | Sequence[int] | None,
         options: Mapping[str, Any],
         *,
         optimizer: Optimizer | None = None,
@@ -70,7 +72,8 @@ class VideoClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["model", "options"])
         self._keep_primitive_hparams()
-        self.model_name, self.num_classes, self.options = model, num_classes, dict(options)
+        self.model_name, self.options = model, dict(options)
+        self.num_classes = num_classes if num_classes is None or isinstance(num_classes, int) else tuple(num_classes)
         self.optimizer = _as(Optimizer, optimizer)
         self.schedule = _as(Schedule, schedule)
         self.label_smoothing, self.freeze_norm = label_smoothing, freeze_norm
@@ -78,13 +81,14 @@ class VideoClassifier(LightningModule):
         self.normalise = Normalise(_as(Normalisation, normalisation))
         self.compile_network, self.channels_last = compile, channels_last
         self.class_names: list[str] | None = None
+        self.tasks: dict[str, list[str]] = {}
         self.init_weights: Path | None = None
         self.inflation: Inflation = "mean"
-        self.evaluated: dict[str, VideoScores] = {}
+        self.evaluated: dict[str, VideoScores | TaskScores] = {}
         self._views: ViewScores | None = None
         self.network: nn.Module
-        if num_classes is not None:
-            self._build(num_classes)
+        if self.num_classes is not None:
+            self._build(self.num_classes)
 
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Logits of clips that are normalised already."""
@@ -94,7 +98,10 @@ class VideoClassifier(LightningModule):
         """Build what depends on the data: the classifier's size, and the weights to start from."""
         datamodule = getattr(self.trainer, "datamodule", None)
         names = getattr(datamodule, "class_names", None)
-        if names is not None:
+        tasks = getattr(datamodule, "tasks", {})
+        if tasks:
+            self._agree_with_tasks(tasks)
+        elif names is not None:
             self._agree_with(names)
         if not hasattr(self, "network"):
             raise ValueError("num_classes is not known; give --model.num_classes, or data that names its classes")
@@ -125,7 +132,7 @@ class VideoClassifier(LightningModule):
         size = len(batch["label"])
         self.log("train/loss", loss, prog_bar=True, batch_size=size)
         if target is None:  # a mixed clip is of no one class
-            self.train_top1(logits.detach(), batch["label"])
+            self.train_top1(detached(logits), batch["label"])
             self.log("train/top1", self.train_top1, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
         return loss
@@ -139,6 +146,8 @@ class VideoClassifier(LightningModule):
 
     def cross_entropy(self, logits: Float[Tensor, "B K"], label: Int[Tensor, " B"] | Float[Tensor, "B K"]) -> Tensor:
         """Of smoothed labels: a share s of each target, class ids or weights of classes, is spread over the K classes."""
+        if isinstance(logits, tuple):
+            return mean_over_tasks(self.cross_entropy, logits, label)
         return F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
 
     def on_validation_epoch_start(self) -> None:
@@ -188,7 +197,11 @@ class VideoClassifier(LightningModule):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["kinema"] = {"module": type(self).__name__, "class_names": self.class_names}
+        checkpoint["kinema"] = {
+            "module": type(self).__name__,
+            "class_names": self.class_names,
+            "tasks": self.tasks,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None and self.trainer.state.fn == "fit":
@@ -202,7 +215,7 @@ class VideoClassifier(LightningModule):
         self.class_names = names or self.class_names
 
     @torch.no_grad()
-    def evaluate_in_order(self, order: FrameOrder) -> VideoScores:
+    def evaluate_in_order(self, order: FrameOrder) -> VideoScores | TaskScores:
         """The scores of all validation videos with their frames in another order; to be called while a trainer is set up."""
         trainer, training = self.trainer, self.training
         loader = trainer.datamodule.val_dataloader()  # pyrefly: ignore[missing-attribute]
@@ -216,10 +229,11 @@ class VideoClassifier(LightningModule):
         views, self._views = self._views, None
         return views.compute()
 
-    def _build(self, num_classes: int) -> None:
+    def _build(self, num_classes: int | tuple[int, ...]) -> None:
         self.num_classes = self.hparams["num_classes"] = num_classes
         self.network = create_model(self.model_name, num_classes=num_classes, **self.options)
-        self.train_top1 = MulticlassAccuracy(num_classes, average="micro")
+        one = isinstance(num_classes, int)
+        self.train_top1 = MulticlassAccuracy(num_classes, average="micro") if one else AllRight()
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
 
@@ -239,8 +253,25 @@ class VideoClassifier(LightningModule):
             )
         self.class_names = list(names)
 
+    def _agree_with_tasks(self, tasks: Mapping[str, list[str]]) -> None:
+        sizes = tuple(len(names) for names in tasks.values())
+        if self.num_classes is None:
+            self._build(sizes)
+        elif self.num_classes != sizes:
+            raise ValueError(
+                f"the model has {self.num_classes} classes and the data has {sizes} ({', '.join(tasks)}); leave "
+                "--model.num_classes out to take it from the data"
+            )
+        self.tasks = {task: list(names) for task, names in tasks.items()}
+        self.class_names = next(iter(self.tasks.values()))
+
     def _collect(self, loader: Any) -> None:
-        self._views = ViewScores(len(loader.dataset), average=self.average)
+        count = len(loader.dataset)
+        if self.tasks:
+            sizes = {task: len(names) for task, names in self.tasks.items()}
+            self._views = TaskViewScores(count, sizes, average=self.average)
+        else:
+            self._views = ViewScores(count, average=self.average)
 
     def _evaluate(self, batch: ClipBatch, order: FrameOrder | None = None) -> None:
         assert self._views is not None

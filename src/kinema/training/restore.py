@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from kinema.data.clips import EvalClips
 from kinema.data.datamodule import VideoDataModule
+from kinema.evaluation.task_views import joint_scores
 from kinema.training.classifier import VideoClassifier
 from kinema.training.record import checkpoint_of, find_run
 
@@ -37,7 +39,7 @@ def load_classifier(path: str | Path) -> VideoClassifier:
         ) from error
     module: VideoClassifier = kind(**hparams)
     module.load_state_dict(weights)
-    module.class_names = facts["class_names"]
+    module.class_names, module.tasks = facts["class_names"], facts.get("tasks", {})
     return module.eval()
 
 
@@ -66,17 +68,30 @@ class Predictor:
 
     @property
     def class_names(self) -> list[str]:
-        return self.module.class_names or [str(label) for label in range(self.module.num_classes or 0)]
+        if self.module.tasks:  # every combination, in the order of the flat scores
+            return [" ".join(names) for names in product(*self.module.tasks.values())]
+        if self.module.class_names:
+            return self.module.class_names
+        count = self.module.num_classes
+        return [str(label) for label in range(count if isinstance(count, int) else 0)]
 
     @torch.inference_mode()
     def __call__(self, source: str | Path | bytes) -> Tensor:
         """Scores of one video, averaged over its views as in validation; probabilities that sum to 1.
 
+        Where the network has several classifiers, of every combination of their classes.
+
         Raises:
             DecodeError: If the video cannot be decoded.
         """
         views = torch.stack([view.pixels for view in self.clips(source)]).to(self.module.device)
-        logits = self.module(self.module.normalise(views)).double()
+        logits = self.module(self.module.normalise(views))
+        if isinstance(logits, tuple):
+            parts = [part.double() for part in logits]
+            if self.module.average == "logits":
+                parts = [part.mean(0, keepdim=True) for part in parts]
+            return joint_scores([part.softmax(1) for part in parts]).flatten().cpu()
+        logits = logits.double()
         if self.module.average == "logits":
             return logits.mean(0).softmax(0).cpu()
         return logits.softmax(1).mean(0).cpu()
