@@ -13,6 +13,7 @@ from kinema.sweeps.report import result_marks
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 FILES = sorted(path.relative_to(EXPERIMENTS) for path in EXPERIMENTS.rglob("*.yaml"))
+FILES = [path for path in FILES if path.parts[0] != "recipes"]  # those have tests of their own, tests/recipes
 SWEEPS = [path for path in FILES if path.stem.startswith("sweep")]
 CONFIGS = [path for path in FILES if path not in SWEEPS]
 
