@@ -57,6 +57,12 @@ def test_pairs_have_a_direction():
     assert len(confused_pairs(videos(), CLASSES, count=1)) == 1
 
 
+def test_pairs_of_many_videos_come_before_those_of_a_large_share():
+    dog, cat = [0.1, 0.9, 0.0], [0.9, 0.1, 0.0]
+    found = confused_pairs(videos([dog, dog, cat, cat, cat, dog], labels=(0, 0, 0, 0, 0, 2)), CLASSES)
+    assert [(pair.label, pair.count, pair.share) for pair in found] == [("cat", 2, 0.4), ("owl", 1, 1.0)]
+
+
 def test_names_must_fit():
     with pytest.raises(ValueError, match="2 names came for 6 videos"):
         hardest_videos(videos(), NAMES[:2], CLASSES)
@@ -98,6 +104,7 @@ def test_rows_as_a_table():
         "| c | 1 | 2 |",
     ]
     assert row_table(rows, ["half", "first_name"]).splitlines()[2] == "| 617 | a_b |"
+    assert row_table([Row("d", 0.5, None)]).splitlines()[2] == "| d | 0.5 |  |"
     assert row_table([]) == "none"
     with pytest.raises(TypeError, match="a row is a dict"):
         row_table([{"a": 1}])

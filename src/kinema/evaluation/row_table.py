@@ -6,7 +6,7 @@ from typing import Any
 
 
 def row_table(rows: Sequence[Any], columns: Sequence[str] | None = None) -> str:
-    """One line a row, one column a field; fractions with three significant digits.
+    """One line a row, one column a field; fractions with three significant digits, None as nothing.
 
     Args:
         rows: Instances of one dataclass.
@@ -26,6 +26,8 @@ def row_table(rows: Sequence[Any], columns: Sequence[str] | None = None) -> str:
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -13,7 +13,7 @@ from kinema.explain.calibration import Factors, Variation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FRAME_INCHES = 0.95
+_FRAME_INCHES = 0.9
 _HEAT = "inferno"
 _FACTOR_NAMES = {"cin": "input channels", "cout": "output channels", "kernel": "taps", "bias": "bias"}
 
@@ -73,7 +73,8 @@ def draw_film(strips: Sequence[Strip], *, title: str = "", heat_label: str = "",
 
 
 def draw_factors(factors: Sequence[Factors], *, clip: int = 0, columns: int = 4, title: str = "") -> "Figure":
-    """Draw calibration factors over time: one panel a layer, a thin line a channel, a thick one their mean.
+    """Draw calibration factors over time: one panel a layer, with a scale of its own; a thin line a channel, a thick one
+    their mean, a dotted one the value that changes nothing.
 
     Args:
         factors: Of the layers to draw.
@@ -88,14 +89,14 @@ def draw_factors(factors: Sequence[Factors], *, clip: int = 0, columns: int = 4,
         raise ValueError("there are no factors to draw; see kinema.explain.calibration.calibration_factors")
     rows = -(-len(factors) // columns)
     figure = _figure((2.3 * min(columns, len(factors)), 0.5 + 1.75 * rows))
-    axes = figure.subplots(rows, min(columns, len(factors)), squeeze=False, sharey=True)
+    axes = figure.subplots(rows, min(columns, len(factors)), squeeze=False)
     for place, axis in enumerate(axes.flat):
         if place >= len(factors):
             axis.set_axis_off()
             continue
         values = factors[place].values[clip].cpu().numpy()
         time = np.arange(values.shape[1])
-        axis.plot(time, values.T, color="C0", alpha=max(0.06, 1 / len(values)), linewidth=0.7)
+        axis.plot(time, values.T, color="C0", alpha=min(0.6, max(0.12, 6 / len(values))), linewidth=0.7)
         axis.plot(time, values.mean(axis=0), color="C3", linewidth=1.8)
         axis.axhline(1, color="0.4", linestyle=":", linewidth=0.8)
         what = _FACTOR_NAMES.get(factors[place].factor, factors[place].factor)
