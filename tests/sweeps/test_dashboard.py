@@ -60,15 +60,16 @@ def test_every_sweep_and_every_other_table(experiments):
 
 def test_what_is_missing(experiments):
     lines = progress_table(read_experiments(experiments)).splitlines()
-    assert lines[2] == "| first | Why first? | 3 | 1 | other 1 |"
-    assert lines[3] == "| second | Why second? | 0 | 0 | all 4 |"
-    assert lines[4] == "| third | Why third? | 1 | 0 | none |"
+    assert lines[2] == "| first | Why first? | 3 | 1 | 1 | other 1 |"
+    assert lines[3] == "| second | Why second? | 0 | 0 | 0 | all 4 |"
+    assert lines[4] == "| third | Why third? | 1 | 0 | 0 | none |"
 
 
 def test_verdicts_of_all(experiments):
     text = all_verdicts(read_experiments(experiments))
     assert "| first | plain at most 50 % | no better than chance | 41.0 [28.3, 53.7] | 2 | **undecided** |" in text
     assert text.endswith("3 claims wait for their second seed.") and "other above plain" not in text
+    assert all_verdicts(read_experiments(experiments)[1:]) == "2 claims wait for their second seed."
     whole = all_verdicts(read_experiments(experiments), measured_alone=False)
     assert whole.count("needs two seeds") == 3 and "wait" not in whole
     assert "| first | other above plain | table 1: +3 | needs two seeds | 0 | **undecided** |" in whole
@@ -101,8 +102,8 @@ def wandb_run(group, variant, seed, top1, *, state="finished", **summary):
 
 def test_runs_of_a_wandb_project():
     runs = [
-        wandb_run("e2", "b", 1, 0.5),
-        wandb_run("e2", "a", 0, 0.4),
+        wandb_run("e2", "b", 0, 0.5),
+        wandb_run("e2", "a", 1, 0.4),
         wandb_run("e1", "a", 0, 0.3),
         wandb_run("e1", "a", 1, 0.3, state="running"),
         wandb_run("e1", "a", 2, None),
@@ -111,7 +112,7 @@ def test_runs_of_a_wandb_project():
     api = SimpleNamespace(runs=lambda project: asked.append(project) or runs)
     found = read_wandb("me/kinema", api=api)
     assert asked == ["me/kinema"] and list(found) == ["e1", "e2"]
-    assert [(one.variant, one.seed, one.top1) for one in found["e2"]] == [("a", 0, 0.4), ("b", 1, 0.5)]
+    assert [(one.variant, one.seed, one.top1) for one in found["e2"]] == [("a", 1, 0.4), ("b", 0, 0.5)]
     (only,) = found["e1"]
     assert (only.videos, only.undecodable, only.epochs, only.seconds, only.run) == (480, 2, 7, 60.5, "a-0")
     assert only.done

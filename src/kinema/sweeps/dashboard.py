@@ -85,8 +85,8 @@ def draw_experiment(path: Path, experiment: Experiment) -> None:
 
 
 def progress_table(experiments: Sequence[Experiment]) -> str:
-    """One line an experiment: its question, runs done, failed and missing."""
-    lines = ["| experiment | question | runs done | failed | still missing |", "|---|---|---|---|---|"]
+    """One line an experiment: its question, runs done, failed, left out for their other configuration, and missing."""
+    lines = ["| experiment | question | runs done | failed | left out | still missing |", "|---|---|---|---|---|---|"]
     for experiment in experiments:
         missing = experiment.state.missing if experiment.state is not None else ()
         told = ", ".join(
@@ -95,7 +95,9 @@ def progress_table(experiments: Sequence[Experiment]) -> str:
         )
         if missing and not experiment.rows:
             told = f"all {len(missing)}"
-        cells = (experiment.name, experiment.question, len(experiment.rows), len(experiment.failed), told or "none")
+        left_out = len(experiment.state.foreign) if experiment.state is not None else 0
+        counts = (len(experiment.rows), len(experiment.failed), left_out)
+        cells = (experiment.name, experiment.question, *counts, told or "none")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -125,5 +127,6 @@ def all_verdicts(experiments: Sequence[Experiment], *, measured_alone: bool = Tr
                 figures, seeds = f"{mean} [{low}, {high}]", measured.pairs
             cells = (experiment.name, claim, claim.paper, figures, seeds, f"**{verdict}**")
             lines.append(f"| {' | '.join(map(str, cells))} |")
-    told = f"\n\n{waiting} claims wait for their second seed." if waiting else ""
-    return "\n".join(lines) + told
+    parts = ["\n".join(lines)] if len(lines) > 2 else []
+    parts += [f"{waiting} claims wait for their second seed."] if waiting else []
+    return "\n\n".join(parts)
