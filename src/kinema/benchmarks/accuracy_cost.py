@@ -19,6 +19,9 @@ from kinema.sweeps.dashboard import Experiment, read_experiments
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_WIDE = 10
+"""Times the smallest cost, above which an axis is logarithmic."""
+
 
 @dataclass(frozen=True)
 class CostPoint:
@@ -36,7 +39,7 @@ class CostPoint:
         seeds: How many.
         params: Parameters.
         mmacs: Million multiply-adds of a clip.
-        latency_ms: Of a clip, forward; None where it was not measured.
+        latency_ms: Of a clip, forward, in the round that was least disturbed; None where it was not measured.
     """
 
     experiment: str
@@ -124,7 +127,9 @@ def cost_points(
 def with_latency(
     points: Sequence[CostPoint], *, num_classes: int = 12, rounds: int = 10, num_threads: int = 1
 ) -> list[CostPoint]:
-    """The same points with the median time of one clip on this machine, all networks taking turns.
+    """The same points with the time of one clip on this machine: the shortest of some rounds, all networks taking turns.
+
+    The shortest, not the median, because notebooks run beside other work; `kinema bench` gives ratios with their spread.
 
     Args:
         points: See `cost_points`.
@@ -136,7 +141,7 @@ def with_latency(
         networks[str(place)] = create_model(point.model, num_classes, **point.options)
         shapes[str(place)] = point.clip_shape
     measured = compare_latency(networks, shapes, rounds=rounds, num_threads=num_threads)
-    return [replace(point, latency_ms=row.median_ms) for point, row in zip(points, measured, strict=True)]
+    return [replace(point, latency_ms=min(row.times_ms)) for point, row in zip(points, measured, strict=True)]
 
 
 def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
@@ -150,20 +155,27 @@ def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
 
     if not points:
         raise ValueError("no network was recorded, so there is nothing to draw; run an experiment first")
-    axes_of = {"params": "parameters", "mmacs": "million multiply-adds of a clip"}
-    if all(point.latency_ms is not None for point in points):
-        axes_of["latency_ms"] = "ms of a clip, forward, on the CPU"
-    figure = Figure(figsize=(3.9 * len(axes_of), 4.2), layout="constrained", dpi=80)
+    costs = {
+        "million parameters": [point.params / 1e6 for point in points],
+        "million multiply-adds of a clip": [point.mmacs for point in points],
+    }
+    times = [point.latency_ms for point in points if point.latency_ms is not None]
+    if len(times) == len(points):
+        costs["ms of a clip, forward, on the CPU"] = times
+    figure = Figure(figsize=(3.9 * len(costs), 4.2), layout="constrained", dpi=80)
     FigureCanvasAgg(figure)
     markers = "osD^vP*X"
     experiments = list(dict.fromkeys(point.experiment for point in points))
-    for axis, (name, label) in zip(figure.subplots(1, len(axes_of), sharey=True), axes_of.items(), strict=True):
-        for place, point in enumerate(points):
-            mean, cost = 100 * point.top1, getattr(point, name)
+    for axis, (label, values) in zip(figure.subplots(1, len(costs), sharey=True), costs.items(), strict=True):
+        for place, (point, cost) in enumerate(zip(points, values, strict=True)):
+            mean = 100 * point.top1
             reach = [[mean - 100 * point.top1_low], [100 * point.top1_high - mean]]
             marker = markers[experiments.index(point.experiment) % len(markers)]
             axis.errorbar(cost, mean, yerr=reach, fmt=marker, color=f"C{place % 10}", capsize=2, label=_label(point))
-        axis.set_xscale("log")
+        if max(values) > _WIDE * min(values):
+            axis.set_xscale("log")
+        else:
+            axis.set_xlim(0, 1.08 * max(values))
         axis.set_xlabel(label, fontsize=9)
         axis.grid(True, which="both", alpha=0.2)
         axis.spines[["top", "right"]].set_visible(False)
