@@ -133,7 +133,9 @@ class VideoDataModule(LightningDataModule):
             sampling, num_frames, stride_frames, short_video=short_video, rounding=rounding, target_fps=target_fps
         )
         if clip_kind == "uniform" and not isinstance(self.scheme, Segments | Dense):
-            raise ValueError(f"clip_kind 'uniform' tiles a video, and the code of '{rounding}' does not; use rounding 'kinema'")
+            raise ValueError(
+                f"clip_kind 'uniform' tiles a video, and the code of '{rounding}' does not; use rounding 'kinema'"
+            )
         self.size, self.resize, self.num_repeats = size, resize, num_repeats
         # A run's configuration, read back, holds mappings.
         self.mixing = Mixing(**mixing) if isinstance(mixing, Mapping) else mixing
@@ -173,7 +175,9 @@ class VideoDataModule(LightningDataModule):
                 "give train_crop 'random' or 'center' and one size, or leave the cache out"
             )
         if frame_cache and frames is not None:
-            raise ValueError(f"frame_cache=True keeps frames of video files, and frames='{frames}' are pictures already")
+            raise ValueError(
+                f"frame_cache=True keeps frames of video files, and frames='{frames}' are pictures already"
+            )
         self.frame_cache = frame_cache
         self.cache: FrameSource | None = self.folders
         self.on_error: Literal["substitute", "raise"] = on_error
@@ -243,9 +247,7 @@ class VideoDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self._flip_pairs())
         transform = replace(self.train_transform, flip_pairs=pairs)
-        cut = TrainClips(
-            self.scheme, transform, num_repeats=self.num_repeats, decoder=self.decoder, cache=self.cache
-        )
+        cut = TrainClips(self.scheme, transform, num_repeats=self.num_repeats, decoder=self.decoder, cache=self.cache)
         self._train_loader = self._loader("train", cut)
         if self._resume_from is not None:
             self._train_loader.load_state_dict(self._resume_from)
