@@ -14,13 +14,13 @@ HEADER = {"format": 1}
 def path(tmp_path):
     with Journal(tmp_path / "j", HEADER) as journal:
         journal.add([("a", {"n": 1}), ("b", {"n": 2})])
-        journal.add([("a", {"n": 3})])
+        journal.add([("a", {"n": 3, "a longer line": "than the next one"})])
     return tmp_path / "j"
 
 
 def test_entries_come_back_and_later_ones_win(path):
     with Journal(path, HEADER) as journal:
-        assert journal.entries == {"a": {"n": 3}, "b": {"n": 2}}
+        assert journal.entries["a"]["n"] == 3 and journal.entries["b"] == {"n": 2}
 
 
 @pytest.mark.parametrize("cut", [1, 5, 14])
@@ -29,6 +29,7 @@ def test_what_was_being_written_is_cut_off_and_writing_goes_on_behind(path, cut)
     with Journal(path, HEADER) as journal:
         assert journal.entries == {"a": {"n": 1}, "b": {"n": 2}}
         journal.add([("c", {"n": 4})])
+    assert path.read_bytes().endswith(b"\n"), "nothing of the cut line is left behind"
     with Journal(path, HEADER) as journal:
         assert journal.entries == {"a": {"n": 1}, "b": {"n": 2}, "c": {"n": 4}}
 

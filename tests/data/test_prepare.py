@@ -147,6 +147,15 @@ def test_ranges_beyond_the_end_of_the_video(tmp_path):
     assert "its range is 60.00 to 61.00 s, the video has 1.44 s" in reason
     data.setup()
     assert not next(iter(data.val_dataloader()))["decoded"][0]
+    # Ends are given some slack, because lists are rounded; what begins behind the last frame shows nothing all the same.
+    for start, stop, status in (("01.44", "01.90", "outside"), ("01.40", "01.90", "ok"), ("01.00", "02.50", "outside")):
+        moved = table.read_text().replace("00:01:00.00,00:01:01.00", f"00:00:{start},00:00:{stop}")
+        again = build_archive("epic100", str(tmp_path), subset=True, annotations="moved")
+        (tmp_path / "moved").mkdir(exist_ok=True)
+        for path in data.read_archive().files:
+            (tmp_path / "moved" / path.name).write_text(moved if path == table else path.read_text())
+        counts = prepare_archive(again, out=tmp_path / "again.csv", allow_missing=0.2, **ALONE).counts["val"]
+        assert counts == ({"outside": 1, "ok": 5} if status == "outside" else {"ok": 6}), (start, stop)
 
 
 def test_mixed_frame_rates_are_told(tmp_path, capsys):

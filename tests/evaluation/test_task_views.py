@@ -109,11 +109,17 @@ def test_equal_scores_do_not_make_every_label_right():
 
 def test_undecodable_videos_are_wrong_at_every_rank():
     videos = collect([[0.9, 0.1]] * 2, [[0.9, 0.1, 0]] * 2, [(0, 0), (0, 0)], decoded=[True, False])
+    assert videos.rank.tolist() == videos.fused_rank.tolist() == [0, 6]
     metrics = video_metrics(videos)
     assert (metrics["top1"], metrics["top5"], metrics["undecodable"]) == (0.5, 0.5, 1)
     assert metrics["top1_decodable"] == 1 and metrics["verb_top1"] == 0.5
     nothing = video_metrics(collect([[0.9, 0.1]], [[0.9, 0.1, 0]], [(0, 0)], decoded=[False]))
     assert nothing["top1"] == nothing["top1_decodable"] == nothing["fused_top5"] == 0
+    few = TaskViewScores(1, {"verb": 2, "noun": 2})  # fewer combinations than guesses
+    place, one = torch.tensor([0]), torch.tensor([1])
+    keys = {"label": torch.tensor([[1, 1]]), "video": place, "view": place, "num_views": one}
+    few.add((torch.zeros(1, 2), torch.zeros(1, 2)), **keys, decoded=torch.tensor([False]))
+    assert video_metrics(few.compute())["top5"] == video_metrics(few.compute())["fused_top5"] == 0
 
 
 def test_three_tasks_multiply_too():

@@ -47,6 +47,7 @@ def test_the_classifiers_follow_the_data_and_all_learn(epic):
     metrics = {name.removeprefix("val/"): value for name, value in trainer.callback_metrics.items() if "val" in name}
     assert {"top1", "top5", "verb_top1", "verb_top5", "noun_top1", "noun_top5", "action_top1"} <= set(metrics)
     videos = module.evaluated["val"]
+    torch.testing.assert_close(videos.tasks["noun"].scores.sum(1), torch.ones(6, dtype=torch.float64))
     assert videos.labels.tolist() == [list(record.labels) for record in epic.manifests["val"].records]
 
 
@@ -67,6 +68,11 @@ def test_training_accuracy_needs_both_right():
     metric.update((verbs, nouns), torch.tensor([[0, 0], [1, 2], [3, 2], [2, 3]]))
     metric.update((verbs[:1], nouns[:1]), torch.tensor([[0, 0]]))
     assert float(metric.compute()) == pytest.approx(2 / 5)
+
+
+def test_logits_are_averaged_if_that_is_asked_for(epic):
+    module, _ = trained(epic, average="logits")
+    assert (module.evaluated["val"].tasks["noun"].scores.sum(1) < 0.9).all()
 
 
 def test_other_numbers_of_classes_are_refused(epic):

@@ -278,8 +278,10 @@ def test_something_v2_ids_come_from_its_list(copy):
     data = copy("ssv2")
     names = data.read_archive().manifest.class_names
     path = data.root / "something-something-v2-labels.json"
-    path.write_text(json.dumps({name: str(index) for index, name in enumerate(reversed(names))}))
-    assert data.read_archive().manifest.class_names == names[::-1]
+    path.write_text(json.dumps(dict(zip(names, ("2", "0", "1"), strict=True))))
+    assert data.read_archive().manifest.class_names == [names[1], names[2], names[0]], (
+        "by id, not as they stand in the file"
+    )
     path.write_text(json.dumps({name: str(index + 1) for index, name in enumerate(names)}))
     with pytest.raises(ManifestError, match=r"ids of its 3 classes should be 0 to 2, each once, found \['3'\]"):
         data.read_archive()
