@@ -201,6 +201,59 @@ def test_parameter_groups_are_those_of_the_family(recipes):
         assert given.layer_decay == (0.85 if "_l14_" in name else preset.layer_decay), name
 
 
+REGULARISATION = {
+    # name: (stochastic depth, weight decay, RandAugment); the first that fits
+    r"(ucf101|hmdb51|ssv.|jester)/tsm": (None, 5e-4, None),
+    r"kinetics400/tsm_mobile": (None, 2e-5, None),
+    r"kinetics400/tsm": (None, 1e-4, None),
+    r"\w+/(tada2d|slow|r3d|r2plus1d)": (None, 1e-4, None),
+    r"\w+/tadaconvnext_": (0.4, 1e-3, "rand-m7-n4-mstd0.5-inc1"),
+    r"kinetics400/tadaconvnextv2_tiny": (0.2, 0.02, "rand-m9-n4-mstd0.5-inc1"),
+    r"kinetics400/tadaconvnextv2_small": (0.4, 0.02, "rand-m9-n4-mstd0.5-inc1"),
+    r"ssv./tadaconvnextv2_tiny": (0.3, 0.02, "rand-m9-n4-mstd0.5-inc1"),
+    r"ssv./tadaconvnextv2_small": (0.5, 0.02, "rand-m9-n4-mstd0.5-inc1"),
+    r"\w+/tadaconvnextv2_base": (0.6, 0.02, "rand-m9-n4-mstd0.5-inc1"),
+    r"ssv./tadaformer_l": (0.2, 0.05, "rand-m9-n4-mstd0.5-inc1"),
+    r"\w+/tadaformer": (0.0, 0.05, "rand-m9-n4-mstd0.5-inc1"),
+    r"\w+/timesformer": (0.1, 1e-4, None),
+    r"\w+/uniformer_xxs": (0.05, 0.1, "rand-m5-n2-mstd0.25"),
+    r"\w+/uniformer_xs": (0.1, 0.05, "rand-m5-n2-mstd0.25"),
+    r"(ucf101|hmdb51)/uniformer": (0.2, 0.05, "rand-m5-n2-mstd0.25"),
+    r"kinetics.00/uniformer_s": (0.1, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"kinetics.00/uniformer_b": (0.3, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"ssv1/uniformer_s": (0.2, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"ssv1/uniformer_b": (0.6, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"ssv2/uniformer_s": (0.3, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"ssv2/uniformer_b_16f": (0.4, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+    r"ssv2/uniformer_b_32f": (0.5, 0.05, "rand-m7-n4-mstd0.5-inc1"),
+}
+
+
+def test_regularisation_of_every_family(recipes):
+    used = set()
+    for name, recipe in recipes.items():
+        kind = next(kind for kind in REGULARISATION if re.match(kind, name))
+        used.add(kind)
+        model, data = model_of(recipe), recipe.data
+        told = (model.get("drop_path"), model["optimizer"]["weight_decay"], data.get("augment", {}).get("rand_augment"))
+        assert told == REGULARISATION[kind], name
+        # UniFormer's is done on whole frames and takes turns with mixing, repeats and erasing; TAdaConv's first version mixes
+        # on Something-Something alone.
+        whole = family_of(recipe) == "UniFormer"
+        assert (data.get("augment", {}).get("before_crop", False), data.get("num_repeats", 1) == 2) == (whole, whole), (
+            name
+        )
+        mixes = whole or name.startswith("ssv2/tadaconvnext_")
+        assert ("mixing" in data, data.get("augment", {}).get("erase") == 0.25) == (mixes, mixes), name
+        smooth = mixes or family_of(recipe) == "TAdaFormer"
+        assert model.get("label_smoothing", 0.0) == (0.1 if smooth else 0.0), name
+        assert ("ema" in recipe.config) == ("tadaconvnext_" in name), name
+        assert model.get("freeze_norm") == ("all_but_first" if re.match("(ucf101|hmdb51)/tsm", name) else None), name
+        dropout = {"TimeSformer": None, "UniFormer": None}.get(family_of(recipe), 0.5)
+        assert model.get("dropout") == (0.8 if re.match("(ucf101|hmdb51)/tsm", name) else dropout), name
+    assert used == set(REGULARISATION)
+
+
 def test_views_and_scores_are_the_published_ones(recipes):
     told = {
         "kinetics400/tsm_r50_8x8": ("10 clips x 3 crops of 256 pixels", ("74.1",)),
