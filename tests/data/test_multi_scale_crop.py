@@ -28,8 +28,9 @@ def drawn(crop, frames, times):
         assert crop(frames).shape == (2, 3, crop.size, crop.size)
 
 
-def test_sizes_are_shares_of_the_short_side_that_differ_by_one_step(boxes):
-    drawn(MultiScaleCrop(32), torch.zeros(2, 3, 100, 160, dtype=torch.uint8), 2000)
+@pytest.mark.parametrize("shape", [(100, 160), (160, 100)])
+def test_sizes_are_shares_of_the_short_side_that_differ_by_one_step(boxes, shape):
+    drawn(MultiScaleCrop(32), torch.zeros(2, 3, *shape, dtype=torch.uint8), 2000)
     sides = [100, 87, 75, 66]
     wanted = {(sides[a], sides[b]) for a in range(4) for b in range(4) if abs(a - b) <= 1}
     counts = Counter((width, height) for _, _, width, height in boxes)

@@ -160,6 +160,12 @@ def test_each_of_n_operations_is_applied_half_the_time_all_equally_often(applied
     assert all(how.increasing and how.interpolation == "bicubic" for _, how in applied)
 
 
+def test_operations_are_drawn_with_repetition(applied):
+    counts = run("rand-m7-n20-p1", applied, 5)
+    assert counts == [20] * 5  # of fifteen
+    assert any(len({name for name, _ in applied[20 * i : 20 * i + 5]}) < 5 for i in range(5))
+
+
 def test_levels_are_normal_about_the_magnitude_and_capped(applied):
     run("rand-m7-n4-mstd0.5-inc1", applied)
     levels = torch.tensor([how.level for _, how in applied])

@@ -6,12 +6,16 @@ import json
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
-from painted import numbers_in, write_video
+from painted import numbers_in, paint, write_video
+from torchvision.transforms.v2.functional import resize
 
 from kinema.cli import main
 from kinema.data import reencoding
 from kinema.data.decoding import open_video
+from kinema.data.decoding.pyav_reader import PyAVReader
+from kinema.data.motion.encoding import encode_mp4
 from kinema.data.reencoding import Encoding, ReencodingError, frame_numbers, reencode_set, reencode_video
 
 
@@ -48,6 +52,22 @@ def test_keyframes_and_the_index_lie_where_training_wants_them(source, tmp_path)
     assert keyframes(tmp_path / "one.mp4") == [0, 7, 14, 21, 28]
     content = (tmp_path / "one.mp4").read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
+
+
+def test_a_cut_is_no_keyframe(tmp_path):
+    pictures = [np.full((64, 96, 3), 20, np.uint8)] * 10 + [paint(i) for i in range(14)]
+    (tmp_path / "cut.mp4").write_bytes(encode_mp4(np.stack(pictures), intra_only=False))
+    reencode_video(tmp_path / "cut.mp4", tmp_path / "again.mp4", Encoding(keyframe_interval=12))
+    assert keyframes(tmp_path / "again.mp4") == [0, 12]
+
+
+def test_a_video_on_its_side_comes_out_upright(tmp_path):
+    write_video(tmp_path / "phone.mp4", 6, rotation=90)
+    reencode_video(tmp_path / "phone.mp4", tmp_path / "upright.mp4", Encoding(short_side=32))
+    with open_video(tmp_path / "phone.mp4") as before, open_video(tmp_path / "upright.mp4") as after:
+        assert (before.width, before.height, after.width, after.height) == (64, 96, 32, 48)
+        wanted = resize(before.decode([0, 5]), [48, 32], antialias=True).float()
+        assert (after.decode([0, 5]).float() - wanted).abs().mean() < 12
 
 
 def test_the_short_side_and_even_sizes(source, tmp_path):
@@ -110,6 +130,20 @@ def test_what_cannot_be_read_is_listed_and_not_written(source, tmp_path, capsys)
     (source / "cut.mp4").unlink()
     assert main(["data", "reencode", str(source), str(out)]) == 0
     assert not (out / "unreadable.csv").exists()
+
+
+def test_a_frame_that_is_not_exact_spoils_the_video(source, tmp_path, monkeypatch):
+    decode = PyAVReader._decode_into
+
+    def one_lost(self, canvas):
+        decode(self, canvas)  # the frame was drawn before its packet turned out to be damaged
+        return [3] if "two" in self.name else []
+
+    monkeypatch.setattr(PyAVReader, "_decode_into", one_lost)
+    done = reencode_set(source, tmp_path / "small", progress=False)
+    assert done.written == 1 and list(done.unreadable) == ["two.mp4"]
+    assert "1 of 20 frames cannot be decoded exactly, the first is 3" in done.unreadable["two.mp4"]
+    assert not (tmp_path / "small" / "two.mp4").exists()
 
 
 def test_a_full_disk_leaves_what_was_written_whole(source, tmp_path, monkeypatch):

