@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import Callback
 
-from kinema.training import TSM, UniFormer
+from kinema.training import TSM, UniFormer, VideoClassifier
 
 RUN = ("--trainer.max_epochs", 1, "--trainer.log_every_n_steps", 1, "--model.dropout", 0.5)
 
@@ -39,10 +39,18 @@ def losses(run):
     return {line["step"]: line["train/loss"] for line in history(run) if "train/loss" in line}
 
 
-def test_training_is_mixed_and_validation_is_not(cli):
+def test_training_is_mixed_and_validation_is_not(cli, monkeypatch):
+    trained_on, loss_of = [], VideoClassifier.logits_and_loss
+
+    def recording(self, clip, label):
+        trained_on.append(label)
+        return loss_of(self, clip, label)
+
+    monkeypatch.setattr(VideoClassifier, "logits_and_loss", recording)
     run = cli("fit", *RUN, "--data.mixing.mixup", 0.8, *WATCH)
     assert len(Watch.trained) == 9 and all("target" in batch for batch in Watch.trained)
     assert {batch["clip"].dtype for batch in Watch.trained} == {torch.uint8, torch.float32}  # CutMix and MixUp
+    assert all(torch.equal(label, batch["target"]) for label, batch in zip(trained_on, Watch.trained, strict=True))
     for batch in Watch.trained:
         torch.testing.assert_close(batch["target"].sum(1), torch.ones(len(batch["label"])))
         assert (batch["target"].gather(1, batch["label"][:, None]) > 0).all()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 # Beside "state_dict" in a checkpoint: the weights that were trained, where "state_dict" holds their average.
@@ -55,9 +56,9 @@ class AverageWeights(Callback):
         self._step = 0
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if stage == "fit" and "fsdp" in type(trainer.strategy).__name__.lower():
+        if stage == "fit" and isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             raise ValueError(
-                "ema.decay was given with FSDP, whose processes hold parts of the weights; use --trainer.strategy ddp, or "
+                "ema.decay was given with a strategy that shares out the weights; use --trainer.strategy ddp, or "
                 "leave the average out"
             )
 

@@ -27,6 +27,7 @@ from kinema.models import create_model
 from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
 from kinema.training.schedule import Schedule
+from kinema.training.sharding import need_shards, shard_network
 from kinema.training.tasks import AllRight, detached, mean_over_tasks
 
 FreezeNorm = Literal["none", "all", "all_but_first"]
@@ -116,6 +117,9 @@ class VideoClassifier(LightningModule):
             need_compiler(self.device)
             # In place: wrapping the network would rename every key of the checkpoint.
             self.network.compile()
+        if self.device_mesh is not None:
+            need_shards(self.trainer, self.device_mesh)
+            shard_network(self.network, self.device_mesh["data_parallel"])
 
     def on_train_epoch_start(self) -> None:
         # Lightning keeps the mode it finds each module in and calls no `train` before the first epoch.
