@@ -1,0 +1,218 @@
+"""Feature files: what a network saw along a whole video, one safetensors file per video.
+
+A network slides over the video with clips of `clip_frames` frames, one every `stride` frames. Of each clip the file holds the
+features, the seconds it covers, and, where the network is a classifier, the scores of its classes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+SUFFIX = ".safetensors"
+_TIMES = ("starts", "centers", "ends")
+_LOGITS = "logits"
+_TEXTS = ("video", "model", "commit")
+_NUMBERS = ("duration", "fps", "stride", "clip_frames")
+
+
+class FeatureError(ValueError):
+    """A feature file that cannot be used as it is; the text names the file, what is wrong, and the way out."""
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """What a network saw along one video.
+
+    Args:
+        video: Name of the video; the file is `<video>.safetensors`.
+        features: One row per clip, in the order of time.
+        starts: Second at which each clip begins.
+        centers: Second of the middle of each clip.
+        ends: Second at which each clip ends.
+        duration: Length of the video in seconds.
+        fps: Frames per second the clips were cut at.
+        stride: Frames from one clip to the next.
+        clip_frames: Frames of the video that a clip covers.
+        model: Which network, in words.
+        commit: Commit of the code that wrote the file; empty when unknown.
+        logits: Class scores of each clip before any softmax: one matrix, or one per task ("verb", "noun"); None without.
+
+    Raises:
+        FeatureError: If shapes disagree, there is no clip, clips are out of order, or a number is not finite.
+    """
+
+    video: str
+    features: Float[Tensor, "N D"]
+    starts: Float[Tensor, " N"]
+    centers: Float[Tensor, " N"]
+    ends: Float[Tensor, " N"]
+    duration: float
+    fps: float
+    stride: float
+    clip_frames: int
+    model: str = ""
+    commit: str = ""
+    logits: Float[Tensor, "N K"] | Mapping[str, Float[Tensor, "N K"]] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2 or not self.features.numel():
+            raise FeatureError(
+                f"{self.video}: the features have shape {tuple(self.features.shape)}; (clips, channels) with at least one of "
+                "each was expected"
+            )
+        for name in _TIMES:
+            self._check_times(name, getattr(self, name))
+        if bool((self.starts > self.centers).any() or (self.centers > self.ends).any()):
+            raise FeatureError(f"{self.video}: a clip must start before its middle and end behind it")
+        for name, scores in self.tensors_of_logits().items():
+            if scores.ndim != 2 or len(scores) != len(self.features):
+                raise FeatureError(
+                    f"{self.video}: {name} has shape {tuple(scores.shape)} and there are {len(self.features)} clips; one row "
+                    "of class scores per clip was expected"
+                )
+        for name, tensor in {"features": self.features, **self.tensors_of_logits()}.items():
+            if not bool(torch.isfinite(tensor).all()):
+                rows = (~torch.isfinite(tensor).all(1)).nonzero()[:, 0].tolist()
+                raise FeatureError(
+                    f"{self.video}: {name} of {len(rows)} clips are not finite, the first is clip {rows[0]}; write the file anew"
+                )
+        for name in ("duration", "fps", "stride", "clip_frames"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise FeatureError(f"{self.video}: {name} is {getattr(self, name)}; a number above 0 was expected")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def dim(self) -> int:
+        """Channels D of the features."""
+        return self.features.shape[1]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks its class scores are of; empty where they are of one, or absent."""
+        return list(self.logits) if isinstance(self.logits, Mapping) else []
+
+    def tensors_of_logits(self) -> dict[str, Tensor]:
+        """Class scores under their names in the file."""
+        if self.logits is None:
+            return {}
+        if isinstance(self.logits, Mapping):
+            return {f"{_LOGITS}.{task}": scores for task, scores in self.logits.items()}
+        return {_LOGITS: self.logits}
+
+    def _check_times(self, name: str, times: Tensor) -> None:
+        if times.shape != (len(self.features),):
+            raise FeatureError(
+                f"{self.video}: {name} has shape {tuple(times.shape)} and there are {len(self.features)} clips; one second "
+                "per clip was expected"
+            )
+        # Clips at either end of a video may be cut short, so only middles must differ.
+        steps = times.diff()
+        if not bool(torch.isfinite(times).all()) or bool((steps <= 0 if name == "centers" else steps < 0).any()):
+            raise FeatureError(f"{self.video}: {name} must be finite and rise from clip to clip")
+
+
+def feature_path(folder: str | Path, video: str) -> Path:
+    """Where the feature file of a video lies.
+
+    Raises:
+        FeatureError: If the name of the video would lead out of the folder.
+    """
+    if not video or Path(video).name != video or video in (".", ".."):
+        raise FeatureError(f"'{video}' is no name of a video; a file name without folders was expected")
+    return Path(folder) / f"{video}{SUFFIX}"
+
+
+def write(folder: str | Path, file: FeatureFile) -> Path:
+    """Write `<video>.safetensors` into the folder, whole or not at all; returns its path."""
+    path = feature_path(folder, file.video)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"features": file.features.float()}
+    tensors |= {name: getattr(file, name).double() for name in _TIMES}
+    tensors |= {name: scores.float() for name, scores in file.tensors_of_logits().items()}
+    metadata = {name: str(getattr(file, name)) for name in _TEXTS}
+    # The shortest text that reads back as the same number.
+    metadata |= {name: repr(float(getattr(file, name))) for name in _NUMBERS}
+    metadata["clip_frames"] = str(int(file.clip_frames))
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    safetensors.torch.save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata
+    )
+    unfinished.replace(path)
+    return path
+
+
+def read(path: str | Path) -> FeatureFile:
+    """Read one feature file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FeatureError: If it is damaged, or something is missing or wrong in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no feature file {path}; write it with 'kinema features'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise FeatureError(f"{path} is no safetensors file, or a damaged one ({error}); write it anew") from error
+    needed = {*_TIMES, "features"} - set(tensors) | {*_TEXTS[:1], *_NUMBERS} - set(metadata)
+    if needed:
+        raise FeatureError(
+            f"{path}: {', '.join(sorted(needed))} missing; a feature file of kinema was expected, it holds "
+            f"{', '.join(sorted(tensors))}"
+        )
+    try:
+        return FeatureFile(
+            video=metadata["video"],
+            features=tensors["features"],
+            **{name: tensors[name].double() for name in _TIMES},
+            **_numbers(metadata),
+            model=metadata.get("model", ""),
+            commit=metadata.get("commit", ""),
+            logits=_logits(tensors),
+        )
+    except (FeatureError, ValueError, OverflowError) as error:
+        raise FeatureError(f"{path}: {error}") from error
+
+
+def read_video(folder: str | Path, video: str) -> FeatureFile:
+    """Read the feature file of a video from a folder.
+
+    Raises:
+        FileNotFoundError, FeatureError: As for `read`; also if the file says that it is of another video.
+    """
+    path = feature_path(folder, video)
+    file = read(path)
+    if file.video != video:
+        raise FeatureError(f"{path}: the file is of the video '{file.video}'; it was renamed, write it anew")
+    return file
+
+
+def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
+    numbers: dict[str, Any] = {}
+    for name in _NUMBERS:
+        try:
+            numbers[name] = float(metadata[name])
+        except ValueError:
+            raise FeatureError(f"{name} is '{metadata[name]}'; a number was expected") from None
+    numbers["clip_frames"] = int(numbers["clip_frames"])
+    return numbers
+
+
+def _logits(tensors: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor] | None:
+    if _LOGITS in tensors:
+        return tensors[_LOGITS]
+    tasks = {name.removeprefix(f"{_LOGITS}."): tensor for name, tensor in tensors.items() if name.startswith(_LOGITS)}
+    return {task: tasks[task] for task in sorted(tasks, key=lambda task: (task != "verb", task))} or None
