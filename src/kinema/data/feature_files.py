@@ -82,7 +82,7 @@ class FeatureFile:
             if not bool(torch.isfinite(tensor).all()):
                 rows = (~torch.isfinite(tensor).all(1)).nonzero()[:, 0].tolist()
                 raise FeatureError(
-                    f"{self.video}: {name} of {len(rows)} clips are not finite, the first is clip {rows[0]}; write the file anew"
+                    f"{self.video}: {name} of {len(rows)} clips are not finite, first of clip {rows[0]}; write the file anew"
                 )
         for name in ("duration", "fps", "stride", "clip_frames"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
