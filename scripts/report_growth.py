@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from kinema.benchmarks.growth import GrowthRow, draw_growth, growth_table
-from kinema.benchmarks.tables import origin
+from kinema.benchmarks.growth import GrowthRow, draw_growth
+from kinema.benchmarks.measured import growth_title, measured_table
 from kinema.sweeps.report import insert_results
 
 BEGIN, END = "<!-- growth: written by a command, not by hand -->", "<!-- end of growth -->"
@@ -20,9 +20,7 @@ if __name__ == "__main__":
     results = json.loads(options.file.read_text(encoding="utf-8"))
     modes = [mode for mode in ("forward", "forward_backward") if mode in results]
     rows = {mode: [GrowthRow(**row) for row in results[mode]] for mode in modes}
-    title = f"frames of {results['size']} pixels, {results['threads']} thread{'s' if results['threads'] != 1 else ''}"
-    parts = [growth_table(measured, f"{mode.replace('_', ' + ')}, {title}") for mode, measured in rows.items()]
-    parts += ["![Time and memory over frames](growth.png)", origin(results)]
+    parts = [measured_table(options.file), "![Time and memory over frames](growth.png)"]
     parts += [f"```bash\npython {shlex.join(sys.argv)}\n```"]
     insert_results(options.experiment / "README.md", "\n\n".join(parts), marks=(BEGIN, END))
-    draw_growth(options.experiment / "growth.png", rows, title=title)
+    draw_growth(options.experiment / "growth.png", rows, title=growth_title(results))

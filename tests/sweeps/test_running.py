@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pretended import fit
 
-from kinema.sweeps.collect import read_results
+from kinema.sweeps.collect import read_results, write_results
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.launchers import DONE, LauncherError, Local
-from kinema.sweeps.running import compute_again, run_sweep, sweep_status
+from kinema.sweeps.running import compute_again, rows_elsewhere, run_sweep, sweep_status
 
 
 @pytest.fixture
@@ -117,6 +118,28 @@ def test_rows_of_another_configuration_are_told_apart(sweep, tmp_path):
     state = sweep_status(sweep("fine"), tmp_path / "results.csv")
     assert not state.rows and len(state.missing) == 2
     assert {row.variant for row in state.foreign} == {"well"}
+
+
+def test_a_run_that_another_experiment_has_is_taken_over(sweep, tmp_path):
+    """At the same source alone, and under the name that it has here."""
+    one = sweep("well", "fine")
+    rows = [replace(row, variant="there") for row in runs_of(one, tmp_path) if row.variant == "well"]
+    table = tmp_path / "other.csv"
+    of_old, changed, failed = (
+        replace(rows[0], source="old"),
+        replace(rows[0], uncommitted_changes=True),
+        replace(rows[0], status="failed: lost"),
+    )
+    write_results(table, [of_old, changed, failed, rows[1]])
+    elsewhere = rows_elsewhere([table], "def")
+    assert elsewhere == [rows[1]] and rows_elsewhere([table], "") == []
+    (tmp_path / "results.csv").unlink()
+    (tmp_path / "runs").rename(tmp_path / "left behind")
+    again = runs_of(one, tmp_path, elsewhere=elsewhere)
+    assert sorted((row.variant, row.seed) for row in again) == [("fine", 0), ("fine", 1), ("well", 0), ("well", 1)]
+    assert calls(tmp_path / "runs").keys() == {"well", "fine"}
+    assert len(list((tmp_path / "runs" / one.name / "well").glob("*.calls"))) == 1, "the shared one was not computed"
+    assert runs_of(one, tmp_path, elsewhere=elsewhere) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="signals of POSIX")

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kinema.sweeps.collect import RunRow
 from kinema.sweeps.grid import Sweep, SweepError, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
 from kinema.sweeps.report import result_marks, write_sweep_report
-from kinema.sweeps.running import SweepStatus, compute_again, run_sweep, sweep_status
+from kinema.sweeps.running import SweepStatus, compute_again, rows_elsewhere, run_sweep, sweep_status
+from kinema.training.record import source_state, source_tree
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -101,6 +103,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         table=folder / sweep.results,
         extra=extra,
         only=options.only,
+        elsewhere=_elsewhere(folder),
     )
     failed = [row for row in rows if not row.done]
     _write(sweep, sweep_status(sweep, folder / sweep.results, extra), options, extra)
@@ -123,6 +126,12 @@ def _check(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra:
             told = f"{again.top1:.2%} instead of {recorded.top1:.2%}"
         print(f"{recorded.variant}, seed {recorded.seed}: {told}")
     return int(any(again.top1 != recorded.top1 or not again.done for recorded, again in pairs))
+
+
+def _elsewhere(folder: Path) -> list[RunRow]:
+    commit, changes = source_state()
+    source = source_tree() if commit and not changes else ""
+    return rows_elsewhere(sorted(folder.resolve().parent.glob("*/results*.csv")), source)
 
 
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:

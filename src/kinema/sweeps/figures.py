@@ -76,11 +76,11 @@ def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: 
         colour = "0.5" if variant == baseline else "C0" if baseline else f"C{place}"
         if lying:
             axes.barh(place, mean, color=colour, alpha=0.6, height=0.7)
-            axes.scatter(dots, [place] * len(dots), color="black", s=12, zorder=3)
+            axes.scatter(dots, [place] * len(dots), color="black", s=12, zorder=3, clip_on=False)
             axes.annotate(f"{mean:.1f}", (1, place), va="center", fontsize=8)
         else:
             axes.bar(place, mean, color=colour, alpha=0.6, width=0.6)
-            axes.scatter([place] * len(dots), dots, color="black", s=14, zorder=3)
+            axes.scatter([place] * len(dots), dots, color="black", s=14, zorder=3, clip_on=False)
             axes.annotate(f"{mean:.1f}", (place, 2), ha="center")
     label, limits = "top-1 on validation videos, %", (0, 100)
     if lying:

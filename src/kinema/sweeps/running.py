@@ -1,7 +1,7 @@
 """Run what a sweep still needs, and write every run down as it ends."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,6 +59,7 @@ def run_sweep(
     table: Path,
     extra: Sequence[str] = (),
     only: Sequence[str] = (),
+    elsewhere: Sequence[RunRow] = (),
     progress: bool = True,
 ) -> list[RunRow]:
     """Compute the runs that have no row yet, and append each to the table as it ends.
@@ -74,6 +75,7 @@ def run_sweep(
         table: The results.csv of the experiment.
         extra: Options given to all runs.
         only: Variants to run; all when empty.
+        elsewhere: Rows that other experiments have; one of the same run is taken over, see `rows_elsewhere`.
         progress: Show a bar with the time left, on the error stream.
 
     Returns:
@@ -85,7 +87,13 @@ def run_sweep(
     new: list[RunRow] = []
     jobs: list[Job] = []
     waiting: list[SweepRun] = []
+    known = {row.run: row for row in elsewhere}
     for run in runs:
+        if run.id in known:
+            row = replace(known[run.id], variant=run.variant.name)
+            append_result(table, row)
+            new.append(row)
+            continue
         folder = run.folder(root)
         if (folder / DONE).is_file() and (row := _row_of(run, folder)) is not None:
             append_result(table, row)
@@ -113,6 +121,19 @@ def run_sweep(
             if progress:
                 bar.console.print(_told(row, job), highlight=False, markup=False)
     return new
+
+
+def rows_elsewhere(tables: Iterable[Path], source: str) -> list[RunRow]:
+    """Finished runs of other experiments that count for this one too: their ids say that they are the same runs.
+
+    Only those of the same source without changes, so that no experiment mixes versions by it.
+
+    Args:
+        tables: The results.csv of the others.
+        source: Git's hash of the source that would compute the runs now; nothing is shared when empty.
+    """
+    rows = [row for table in tables for row in read_results(table)] if source else []
+    return [row for row in rows if row.done and row.source == source and not row.uncommitted_changes]
 
 
 def compute_again(
