@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kinema.checkpoints import (
+    bmn,
     clip,
     convnext,
     mmaction2,
@@ -36,6 +37,7 @@ from kinema.checkpoints.layout import (
     plain_name,
 )
 from kinema.checkpoints.report import LoadReport
+from kinema.localization.network import BoundaryMatchingNetwork
 from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any] | nn.Module
@@ -81,6 +83,8 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
             number of classes than the model.
     """
     tensors = _read(source, model)
+    if isinstance(model, BoundaryMatchingNetwork):
+        return bmn.load(model, tensors, strict=True)
     if _is_of_tadaconv(tensors, model):
         return _load_tadaconv(model, tensors, strict=True)
     translation = _translate(tensors, model)
@@ -126,6 +130,8 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     if inflation not in get_args(Inflation):
         raise ValueError(f"inflation={inflation!r} is unknown; give one of {', '.join(get_args(Inflation))}")
     tensors = _read(source, model)
+    if isinstance(model, BoundaryMatchingNetwork):
+        return bmn.load(model, tensors, strict=False)
     if _is_of_tadaconv(tensors, model):
         return _load_tadaconv(model, tensors, strict=False)
     translation = _translate(tensors, model)

@@ -159,20 +159,10 @@ def read(path: str | Path) -> FeatureFile:
         FeatureError: If it is damaged, or something is missing or wrong in it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no feature file {path}; write it with 'kinema features'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except SafetensorError as error:
-        raise FeatureError(f"{path} is no safetensors file, or a damaged one ({error}); write it anew") from error
-    needed = {*_TIMES, "features"} - set(tensors) | {*_TEXTS[:1], *_NUMBERS} - set(metadata)
-    if needed:
-        raise FeatureError(
-            f"{path}: {', '.join(sorted(needed))} missing; a feature file of kinema was expected, it holds "
-            f"{', '.join(sorted(tensors))}"
-        )
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    _need(path, metadata, set(tensors))
     try:
         return FeatureFile(
             video=metadata["video"],
@@ -187,6 +177,44 @@ def read(path: str | Path) -> FeatureFile:
         raise FeatureError(f"{path}: {error}") from error
 
 
+@dataclass(frozen=True)
+class FeatureFacts:
+    """What a feature file holds, told without reading its features.
+
+    Args:
+        video: Name of the video.
+        duration: Length of the video in seconds.
+        dim: Channels of the features.
+        centers: Second of the middle of each clip.
+        num_classes: Classes of its scores by task, "" where there is one; empty without scores.
+    """
+
+    video: str
+    duration: float
+    dim: int
+    centers: Float[Tensor, " N"]
+    num_classes: dict[str, int]
+
+
+def describe(path: str | Path) -> FeatureFacts:
+    """What a feature file holds.
+
+    Raises:
+        FileNotFoundError, FeatureError: As for `read`, but for what its tensors hold.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        metadata, names = file.metadata() or {}, set(file.keys())
+        _need(path, metadata, names)
+        widths = {
+            name.removeprefix(_LOGITS).removeprefix("."): file.get_slice(name).get_shape()[-1]
+            for name in sorted(names)
+            if name.startswith(_LOGITS)
+        }
+        dim = file.get_slice("features").get_shape()[-1]
+        return FeatureFacts(metadata["video"], _numbers(metadata)["duration"], dim, file.get_tensor("centers"), widths)
+
+
 def read_video(folder: str | Path, video: str) -> FeatureFile:
     """Read the feature file of a video from a folder.
 
@@ -198,6 +226,24 @@ def read_video(folder: str | Path, video: str) -> FeatureFile:
     if file.video != video:
         raise FeatureError(f"{path}: the file is of the video '{file.video}'; it was renamed, write it anew")
     return file
+
+
+def _opened(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no feature file {path}; write it with 'kinema features'")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise FeatureError(f"{path} is no safetensors file, or a damaged one ({error}); write it anew") from error
+
+
+def _need(path: Path, metadata: Mapping[str, str], names: set[str]) -> None:
+    missing = {*_TIMES, "features"} - names | {*_TEXTS[:1], *_NUMBERS} - set(metadata)
+    if missing:
+        raise FeatureError(
+            f"{path}: {', '.join(sorted(missing))} missing; a feature file of kinema was expected, it holds "
+            f"{', '.join(sorted(names))}"
+        )
 
 
 def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:

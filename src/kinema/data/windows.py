@@ -8,8 +8,7 @@ authors of TAdaConv on EPIC-KITCHENS-100: T = 200 bins of 4 / 15 s, every 100 bi
 import math
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -126,12 +125,18 @@ class Windows:
         return F.interpolate(columns, size=window.num_bins, mode="linear", align_corners=True)[0]
 
 
-def covered(windows: list[Window], file: FeatureFile) -> list[Window]:
-    """The windows in which a video has features."""
-    centers = file.centers
-    return [w for w in windows if bool(((centers >= w.start) & (centers < w.end)).any())]
+def covered(windows: list[Window], centers: Float[Tensor, " N"]) -> list[Window]:
+    """The windows in which a clip has its middle."""
+    return [window for window in windows if bool(((centers >= window.start) & (centers < window.end)).any())]
 
 
-def num_rows(window: Window, file: FeatureFile) -> int:
-    """Clips that have their middle in the window."""
-    return int(torch.count_nonzero((file.centers >= window.start) & (file.centers < window.end)))
+def inside(segments: Float[Tensor, "G 2"], window: Window) -> Bool[Tensor, " G"]:
+    """Which segments, in seconds, lie in a window with more than 99.9 % of their length."""
+    start, end = segments[:, 0], segments[:, 1]
+    shared = (end.clamp(max=window.end) - start.clamp(min=window.start)).clamp(min=0)
+    return shared / (end - start) > 0.999
+
+
+def in_bins(segments: Float[Tensor, "G 2"], window: Window) -> Float[Tensor, "G 2"]:
+    """Segments in seconds as bins from the start of a window, cut at its edges."""
+    return ((segments - window.start) / window.bin_s).clamp(0, window.num_bins)

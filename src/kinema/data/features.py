@@ -1,0 +1,384 @@
+"""Windows of features for temporal action localization, as a LightningDataModule."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from kinema.data.feature_files import (
+    SUFFIX,
+    FeatureError,
+    FeatureFacts,
+    FeatureFile,
+    describe,
+    feature_path,
+    read_video,
+)
+from kinema.data.loader import EpochBatches, ResumableLoader
+from kinema.data.segments import Annotations, Faults, Segment, checked, read_activitynet
+from kinema.data.windows import Window, Windows, covered, in_bins, inside
+
+Part = Literal["train", "val", "test"]
+
+
+class WindowBatch(TypedDict):
+    """Training windows.
+
+    Args:
+        features: Stacked.
+        segments: What happens in each window: start and end in bins.
+        labels: Classes of these segments, one column per task.
+        names: Video and start of each window, for messages.
+    """
+
+    features: Float[Tensor, "B D T"]
+    segments: list[Float[Tensor, "G 2"]]
+    labels: list[Int[Tensor, "G tasks"]]
+    names: list[str]
+
+
+class VideoWindows(TypedDict):
+    """All windows of one video, for evaluation.
+
+    Args:
+        features: Stacked.
+        windows: Where each lies.
+        segments: As in `WindowBatch`, of each window.
+        labels: As in `WindowBatch`, of each window.
+        file: The feature file, without its features.
+    """
+
+    features: Float[Tensor, "W D T"]
+    windows: list[Window]
+    segments: list[Float[Tensor, "G 2"]]
+    labels: list[Int[Tensor, "G tasks"]]
+    file: FeatureFile
+
+
+@dataclass(frozen=True)
+class _Place:
+    video: str
+    window: Window
+
+
+class FeatureData(LightningDataModule):
+    """Feature files of whole videos and the segments annotated in them.
+
+    A window without a whole segment is no training window; how many were left out is told in `notes`.
+
+    Args:
+        root: Folder of the feature files, `<video>.safetensors`.
+        annotations: A JSON file in the form of ActivityNet and HACS Segments, or the folder of EPIC-KITCHENS-100's lists.
+        num_bins: Bins T of a window.
+        max_bins: Bins D of the longest proposal.
+        bin_s: Seconds of one bin; None stretches each whole video to T bins, as on ActivityNet and HACS. EPIC-KITCHENS-100
+            has windows of 200 bins of 0.266667 s and proposals of up to 100.
+        hop_bins: Bins from one window to the next; `max_bins` when None.
+        classes: File of the class names in the order of the class scores, one a line; sorted names when None.
+        parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
+        missing: Whether a video without a feature file is refused, or left out and counted.
+        faults: Whether faulty segments are refused, or left out and counted.
+        prefix: What stands before the names of videos in the names of files, such as `v_` for ActivityNet.
+        batch_size: Training windows of a batch on one process.
+        num_workers: Worker processes of each loader.
+        in_memory: Read every file once and keep it.
+        seed: Seed of the order of windows; that of the run when None.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        annotations: str,
+        *,
+        num_bins: int = 100,
+        max_bins: int = 100,
+        bin_s: float | None = None,
+        hop_bins: int | None = None,
+        classes: str | None = None,
+        parts: tuple[str, str, str] = ("train", "val", "test"),
+        missing: Faults = "refuse",
+        faults: Faults = "refuse",
+        prefix: str = "",
+        batch_size: int = 16,
+        num_workers: int = 0,
+        in_memory: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.root, self.annotations_path = Path(root).expanduser(), Path(annotations).expanduser()
+        self.windows = Windows(num_bins, max_bins, bin_s, hop_bins)
+        self.classes, self.parts = classes, dict(zip(("train", "val", "test"), parts, strict=True))
+        self.missing: Faults = missing
+        self.faults: Faults = faults
+        self.prefix, self.batch_size, self.num_workers, self.in_memory, self.seed = (
+            prefix,
+            batch_size,
+            num_workers,
+            in_memory,
+            seed,
+        )
+        self.annotations: dict[str, Annotations] = {}
+        self.facts: dict[str, FeatureFacts] = {}
+        self.notes: list[str] = []
+        self._files: dict[str, FeatureFile] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._resume_from: dict[str, int] | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes by id; known after `setup`."""
+        return self.annotations["train"].classes
+
+    @property
+    def tasks(self) -> dict[str, list[str]]:
+        """Where segments have several labels: what each tells and its class names by id; empty for one label."""
+        return self.annotations["train"].tasks
+
+    @property
+    def dim(self) -> int:
+        """Channels of the features; known after `setup`."""
+        return next(iter(self.facts.values())).dim
+
+    @property
+    def num_classes(self) -> tuple[int, ...]:
+        """Classes of each task."""
+        return tuple(len(names) for names in self.tasks.values()) or (len(self.class_names),)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.annotations:
+            return
+        if not self.root.is_dir():
+            raise FeatureError(f"the folder of features {self.root} does not exist; write it with 'kinema features'")
+        listed = self._read_annotations()
+        notes = list(listed.notes)
+        annotations = {}
+        for part, subset in self.parts.items():
+            if part == "test" and not any(video.subset == subset for video in listed.videos.values()):
+                continue
+            of_part = listed.where(subset=subset)
+            if part == "test" and not of_part.segments:  # held back by its authors
+                continue
+            annotations[part] = self._with_features(of_part, part, notes)
+        annotations.setdefault("test", annotations["val"])
+        self._check_dimensions(annotations["train"])
+        self.annotations, self.notes = annotations, notes
+        places, empty = self._training_windows()
+        if not places:
+            raise FeatureError(
+                f"none of {empty} training windows holds a whole segment; windows of {self._window_told()} may be too short"
+            )
+        if empty:
+            self.notes.append(f"{empty} training windows without a whole segment are not used, {len(places)} are")
+
+    def train_dataloader(self) -> ResumableLoader:
+        places, _ = self._training_windows()
+        loader = self._loader(_TrainWindows(self, places), training=True)
+        self._train_loader = loader
+        if self._resume_from is not None:
+            loader.load_state_dict(self._resume_from)
+            self._resume_from = None
+        return loader
+
+    def val_dataloader(self) -> ResumableLoader:
+        return self._loader(_Videos(self, "val"), training=False)
+
+    def test_dataloader(self) -> ResumableLoader:
+        return self._loader(_Videos(self, "test"), training=False)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Features alone: what is annotated is small, and compared where targets are made."""
+        if isinstance(batch, list):
+            return [self.transfer_batch_to_device(video, device, dataloader_idx) for video in batch]
+        return batch | {"features": batch["features"].to(device)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place within the epoch; see `VideoDataModule.state_dict`."""
+        return {} if self._train_loader is None else {"train_loader": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_from = state_dict.get("train_loader")
+
+    def file(self, video: str) -> FeatureFile:
+        """The features of a video of the annotations."""
+        if video in self._files:
+            return self._files[video]
+        file = read_video(self.root, f"{self.prefix}{video}")
+        if self.in_memory:
+            self._files[video] = file
+        return file
+
+    def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]:
+        """Start and end in bins, and classes, of the segments that lie wholly in a window."""
+        times = torch.tensor([(s.start, s.end) for s in segments], dtype=torch.float64).reshape(-1, 2)
+        labels = torch.tensor([s.label if isinstance(s.label, tuple) else (s.label,) for s in segments])
+        kept = inside(times, window)
+        return in_bins(times[kept], window), labels.reshape(len(segments), -1)[kept]
+
+    def _read_annotations(self) -> Annotations:
+        if self.annotations_path.is_dir():
+            from kinema.data.datasets.epic_segments import read_epic  # its folder holds data modules
+
+            if self.classes is not None:
+                raise ValueError(f"classes={self.classes} was given; EPIC-KITCHENS-100 has its own lists, leave it out")
+            return read_epic(self.annotations_path, faults=self.faults)
+        names = None
+        if self.classes is not None:
+            path = Path(self.classes).expanduser()
+            if not path.is_file():
+                raise FileNotFoundError(f"the file of class names {path} does not exist; write one name a line")
+            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return read_activitynet(self.annotations_path, classes=names, faults=self.faults)
+
+    def _with_features(self, annotations: Annotations, part: str, notes: list[str]) -> Annotations:
+        """The videos that have a feature file, with durations; the others are refused or counted."""
+        absent = []
+        for video in annotations.videos:
+            path = feature_path(self.root, f"{self.prefix}{video}")
+            if path.is_file():
+                self.facts[video] = describe(path)
+            else:
+                absent.append(video)
+        if absent and (self.missing == "refuse" or len(absent) == len(annotations.videos)):
+            held = sorted(path.name for path in self.root.glob(f"*{SUFFIX}"))
+            raise FeatureError(
+                f"{len(absent)} of {len(annotations.videos)} '{part}' videos have no feature file in {self.root}, such as "
+                f"{self.prefix}{absent[0]}{SUFFIX} (it holds {len(held)}, such as {held[:1]}); write them with 'kinema "
+                "features', set --data.prefix, or leave them out with --data.missing count"
+            )
+        if absent:
+            notes.append(f"{len(absent)} of {len(annotations.videos)} '{part}' videos have no feature file: left out")
+        videos = {name: video for name, video in annotations.videos.items() if name in self.facts}
+        durations = {name: self.facts[name].duration for name in videos}
+        differ = [
+            n for n, v in videos.items() if v.duration and abs(v.duration - durations[n]) > max(1, 0.02 * v.duration)
+        ]
+        if differ:
+            first = differ[0]
+            notes.append(
+                f"{len(differ)} '{part}' videos are not as long as annotated, such as {first} with {durations[first]:g} s "
+                f"in place of {videos[first].duration:g} s: the file counts"
+            )
+        kept = Annotations(
+            videos,
+            [segment for segment in annotations.segments if segment.video in videos],
+            annotations.classes,
+            annotations.tasks,
+        )
+        found = checked(kept.with_durations(durations, faults=self.faults), faults=self.faults)
+        notes += found.notes
+        return found
+
+    def _check_dimensions(self, annotations: Annotations) -> None:
+        """All files have the same channels, and class scores of the annotated classes if any."""
+        first = next(iter(self.facts.values()))
+        tasks = {task: len(names) for task, names in annotations.tasks.items()} or {"": len(annotations.classes)}
+        for facts in self.facts.values():
+            if facts.dim != first.dim:
+                raise FeatureError(
+                    f"the features of {facts.video} have {facts.dim} channels and those of {first.video} {first.dim}; write "
+                    "all with one network"
+                )
+            if facts.num_classes and facts.num_classes != tasks:
+                raise FeatureError(
+                    f"{facts.video} has class scores of {facts.num_classes} classes and the annotations have {tasks}; name "
+                    "the classifier's classes in their order with --data.classes, or write features with another one"
+                )
+
+    def _training_windows(self) -> tuple[list[_Place], int]:
+        annotations = self.annotations["train"]
+        by_video = annotations.by_video()
+        places, empty = [], 0
+        for video in annotations.videos:
+            facts = self.facts[video]
+            for window in covered(self.windows.of(facts.duration), facts.centers):
+                if len(self.targets_of(by_video[video], window)[0]):
+                    places.append(_Place(video, window))
+                else:
+                    empty += 1
+        return places, empty
+
+    def _window_told(self) -> str:
+        return "whole videos" if self.windows.bin_s is None else f"{self.windows.num_bins * self.windows.bin_s:g} s"
+
+    def _loader(self, dataset: "_TrainWindows | _Videos", *, training: bool) -> ResumableLoader:
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        if world_size > 1:
+            raise ValueError("features are dealt to one process; train with --trainer.devices 1")
+        batch_size = min(self.batch_size, len(dataset)) if training else 1
+        batches = EpochBatches(
+            len(dataset),
+            batch_size,
+            shuffle=training,
+            seed=self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0)),
+            rank=rank,
+            world_size=world_size,
+        )
+        return ResumableLoader(
+            dataset,
+            batches,
+            collate_fn=_collate if training else list,
+            num_workers=self.num_workers,
+            persistent_workers=training and self.num_workers > 0,
+        )
+
+
+class _TrainWindows(Dataset):
+    def __init__(self, data: FeatureData, places: list[_Place]) -> None:
+        self.data, self.places = data, places
+        self.by_video = data.annotations["train"].by_video()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
+        place = self.places[key[1]]
+        file = self.data.file(place.video)
+        columns = self.data.windows.sample(file.features, file, place.window)
+        assert columns is not None  # only windows with features are listed
+        segments, labels = self.data.targets_of(self.by_video[place.video], place.window)
+        return columns, segments, labels, f"{place.video} from {place.window.start:g} s"
+
+
+class _Videos(Dataset):
+    def __init__(self, data: FeatureData, part: Part) -> None:
+        self.data = data
+        self.by_video = data.annotations[part].by_video()
+        self.videos = list(self.by_video)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: tuple[int, int]) -> VideoWindows:
+        video = self.videos[key[1]]
+        file = self.data.file(video)
+        windows = covered(self.data.windows.of(file.duration), file.centers)
+        if not windows:
+            raise FeatureError(
+                f"{video}: no clip lies within the {file.duration:g} s of the video; write the file anew"
+            )
+        columns = [self.data.windows.sample(file.features, file, window) for window in windows]
+        targets = [self.data.targets_of(self.by_video[video], window) for window in windows]
+        return {
+            "features": torch.stack([column for column in columns if column is not None]),
+            "windows": windows,
+            "segments": [segments for segments, _ in targets],
+            "labels": [labels for _, labels in targets],
+            "file": file,
+        }
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, Tensor, str]]) -> WindowBatch:
+    features, segments, labels, names = zip(*samples, strict=True)
+    return {
+        "features": torch.stack(features),
+        "segments": list(segments),
+        "labels": list(labels),
+        "names": list(names),
+    }

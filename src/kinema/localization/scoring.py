@@ -1,0 +1,80 @@
+"""From detections of videos to numbers: what was found against what was annotated."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kinema.data.segments import Annotations, Label
+from kinema.evaluation.detection import (
+    ACTIVITYNET_TIOU,
+    EPIC_TIOU,
+    Spans,
+    action_precision,
+    average_precision,
+    average_recall,
+    detection_summary,
+)
+from kinema.localization.inference import Detection
+
+_RECALL_AT = (1, 5, 10, 100)
+
+
+def detection_metrics(
+    annotations: Annotations, found: Mapping[str, Sequence[Detection]], *, tiou: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Average precision and recall of the detections of videos.
+
+    `average_mAP` and `mAP@0.50` and so on; of a verb and a noun `verb_average_mAP`, `noun_...`, `action_...` (which
+    `average_mAP` repeats). `AR@1` to `AR@100` are recall by proposals per video, `AR_AUC` the area under it.
+
+    A video without detections lowers recall; one in which nothing is annotated can only add wrong detections.
+
+    Args:
+        annotations: Of exactly the videos that count.
+        found: Detections of each, best first or not; a video that is missing counts as one without any.
+        tiou: Thresholds; ActivityNet's, or EPIC's where there are several tasks, when None.
+
+    Raises:
+        ValueError: If there are detections of other videos, or without a label, a score is NaN, or nothing is annotated.
+    """
+    strange = sorted(set(found) - set(annotations.videos))
+    if strange:
+        raise ValueError(
+            f"detections of {len(strange)} videos that are not annotated were given, such as {strange[0]}; give the "
+            "annotations of these videos, or leave the detections out"
+        )
+    numbers = {name: number for number, name in enumerate(annotations.videos)}
+    several = bool(annotations.tasks)
+    truth = _spans([(numbers[s.video], s.start, s.end, 0.0, s.label) for s in annotations.segments], annotations)
+    rows = [(numbers[video], d.start, d.end, d.score, d.label) for video, each in found.items() for d in each]
+    if any(row[-1] is None for row in rows):
+        raise ValueError("detections without a label were given; features with class scores give them one")
+    spans = _spans(rows, annotations)  # pyrefly: ignore[bad-argument-type]
+    if several:
+        parts = action_precision(truth, spans, tuple(annotations.tasks), tiou or EPIC_TIOU)
+        metrics = detection_summary(parts)
+        metrics = {"average_mAP": metrics["action_average_mAP"], **metrics}
+    else:
+        metrics = detection_summary(average_precision(truth, spans, tiou or ACTIVITYNET_TIOU))
+    return metrics | recall_metrics(annotations, found)
+
+
+def recall_metrics(annotations: Annotations, found: Mapping[str, Sequence[Detection]]) -> dict[str, float]:
+    """`AR@1` to `AR@100` and `AR_AUC` of proposals, whatever their classes; detections that share a segment count once."""
+    numbers = {name: number for number, name in enumerate(annotations.videos)}
+    truth = _spans([(numbers[s.video], s.start, s.end, 0.0, 0) for s in annotations.segments], None)
+    best: dict[tuple[int, float, float], float] = {}
+    for video, each in found.items():
+        for d in each:
+            key = (numbers[video], d.start, d.end)
+            best[key] = max(best.get(key, d.score), d.score)
+    proposals = _spans([(*key, score, 0) for key, score in best.items()], None)
+    recall = average_recall(truth, proposals, num_videos=len(annotations.videos))
+    return {f"AR@{number}": recall.at(number) for number in _RECALL_AT} | {"AR_AUC": recall.auc}
+
+
+def _spans(rows: Sequence[tuple[int, float, float, float, Label]], annotations: Annotations | None) -> Spans:
+    width = len(annotations.tasks) if annotations is not None and annotations.tasks else 0
+    labels = np.array([row[4] for row in rows], dtype=np.int64).reshape((len(rows), width) if width else (len(rows),))
+    video, start, end, score = (np.array([row[column] for row in rows], dtype=np.float64) for column in range(4))
+    return Spans(video.astype(np.int64), start, end, labels, score)
