@@ -21,6 +21,7 @@ __all__ = [
     "assert_gradients_are_exact",
     "assert_gradients_reach_every_parameter",
     "assert_identity",
+    "assert_network_streams",
     "assert_order_ignored",
     "assert_order_matters",
     "assert_streams",
@@ -77,6 +78,39 @@ def assert_streams(module: nn.Module, clip: Tensor, *, tolerance: float = 1e-6) 
     for t, frame in enumerate(frames):
         distance = _distance(frame, wanted[:, :, t])
         assert distance <= tolerance, f"step {t} differs from forward by {distance:.3g} relative"
+
+
+def assert_network_streams(network: nn.Module, clip: Tensor, *, tolerance: float = 1e-10) -> None:
+    """The mean of the logits of the first T steps is what the network gives for the first T frames as a clip, for every T.
+
+    So the network cannot see frames to come, and what it is trained and evaluated on is what a stream gets. Checked in
+    float64, in evaluation mode. Besides, a step leaves the state that it got as it was and gives the same when taken again,
+    and the names, their order, the shapes and the types of a state never change.
+
+    Args:
+        network: Such as of `kinema.create_model`, with `init_state` and `step`.
+        clip: Input; of more frames than any window of the network, so that the window slides.
+        tolerance: Largest l2 distance allowed, relative to the logits of the clip.
+    """
+    model: Any = deepcopy(network).double().eval()
+    clip = clip.double()
+    with torch.no_grad():
+        state = model.init_state(clip.shape[0], tuple(clip.shape[3:]))
+        layout = _layout_of(state)
+        total = torch.zeros(())
+        for t in range(clip.shape[2]):
+            kept = {name: tensor.clone() for name, tensor in state.items()}
+            logits, after = model.step(clip[:, :, t], state)
+            again, _ = model.step(clip[:, :, t], state)
+            changed = [name for name in kept if not torch.equal(kept[name], state[name])]
+            assert not changed, f"step {t} changes the state that it was given, at {changed[:3]}"
+            assert torch.equal(_tensor(logits), _tensor(again)), f"step {t} gives other logits when taken again"
+            assert _layout_of(after) == layout, f"step {t} gives a state of other names, shapes or types"
+            total, state = total + _tensor(logits), after
+            distance = _distance(total / (t + 1), _tensor(model(clip[:, :, : t + 1])))
+            assert distance <= tolerance, (
+                f"the mean of {t + 1} steps differs from forward on {t + 1} frames by {distance:.3g} relative"
+            )
 
 
 def assert_order_matters(module: nn.Module, clip: Tensor, *, threshold: float = 1e-4) -> None:
@@ -180,6 +214,10 @@ def _evaluate(module: nn.Module, clip: Tensor) -> Tensor:
 def _tensor(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """Several logits count as one row."""
     return torch.cat(output, dim=-1) if isinstance(output, tuple) else output
+
+
+def _layout_of(state: dict[str, Tensor]) -> list[tuple[str, tuple[int, ...], torch.dtype]]:
+    return [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()]
 
 
 def _change_by_reversal(module: nn.Module, clip: Tensor) -> float:

@@ -76,9 +76,35 @@ CASES = {
     "causal calibrated convolution": Case(
         calibrate(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1), routing="causal", calibrate_bias=True), causal=True
     ),
+    **{
+        f"convolution calibrated from the past, {routing}": Case(
+            calibrate(
+                nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+                routing=routing,
+                causal=True,
+                num_frames=3,
+                ratio=2,
+                kernels=(3, 2),
+            ),
+            causal=True,
+        )
+        for routing in ("linear", "local", "clip", "global", "local_global", "local_global_ln")
+    },
     "calibration of features": Case(FeatureCalibration(CHANNELS, ratio=2)),
     "temporal aggregation": Case(
         TemporalAggregation(nn.BatchNorm2d(CHANNELS), nn.BatchNorm2d(CHANNELS)), sees_order=False
+    ),
+    **{
+        f"causal temporal aggregation, {pooling} of {kernel}": Case(
+            TemporalAggregation(
+                nn.BatchNorm2d(CHANNELS), nn.BatchNorm2d(CHANNELS), pooling=pooling, kernel=kernel, causal=True
+            ),
+            causal=True,
+        )
+        for pooling, kernel in (("avg", 3), ("max", 2), ("avg+max", 4))
+    },
+    "causal temporal aggregation, one norm": Case(
+        TemporalAggregation(nn.BatchNorm2d(CHANNELS), None, causal=True), causal=True
     ),
     **{
         f"{'depthwise' if depthwise else 'full'} temporal convolution": Case(

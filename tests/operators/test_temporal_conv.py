@@ -48,8 +48,8 @@ def test_the_shift_is_one_of_its_kernels(causal):
     torch.testing.assert_close(module(x), shifted)
 
 
-def test_a_kernel_without_a_centre_is_refused():
+def test_what_is_refused():
     with pytest.raises(ValueError, match="kernel_size=4 has no centre"):
         TemporalConv(4, kernel_size=4)
-    with pytest.raises(RuntimeError, match="causal=True"):
-        TemporalConv(4).step(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2, 2))
+    with pytest.raises(ValueError, match="causal=True"):
+        TemporalConv(4).init_state(torch.zeros(1, 4, 2, 2))

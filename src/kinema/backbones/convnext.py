@@ -10,6 +10,7 @@ from torch import Tensor
 from kinema.backbones.drop_path import check_rate, drop_whole_clips
 from kinema.backbones.frames import Filling, FrameBackbone
 from kinema.backbones.holes import Hole, LayerFactory, Site
+from kinema.backbones.streaming import StreamState
 
 _SMALLEST = 32  # pixels: the last of the four stages would see none of a smaller frame
 
@@ -49,6 +50,17 @@ class ConvNeXtBackbone(FrameBackbone):
         maps = super().forward(clip)
         trunk: Any = self.trunk
         return trunk.forward_head(maps.flatten(2, 3), pre_logits=True)  # frames above each other: one mean over all
+
+    def init_state(self, frame: Float[Tensor, "B C H W"]) -> StreamState:
+        """Refuse: the last norm stands behind the mean over all frames.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "a ConvNeXt has its last norm behind the mean over all frames of a clip, so it cannot run on a stream; build "
+            "tsm_*, tada2d_* or timesformer_* with causal=True"
+        )
 
 
 def convnext(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.backbones.holes import Batch, LayerFactory, OperatorFactory, Placement, Site, Trunk, open_holes
+from kinema.backbones.streaming import Stream, StreamState
 from kinema.shapes import fold_time, unfold_time
 
 
@@ -59,3 +60,22 @@ class FrameBackbone(nn.Module):
         self._batch.num_clips = clip.shape[0]
         frames = self.trunk.forward_features(fold_time(clip))
         return unfold_time(frames, frames.shape[0] // clip.shape[0])
+
+    def init_state(self, frame: Float[Tensor, "B C H W"]) -> StreamState:
+        """The state before the first frame; of `frame` batch, size, dtype and device count, and no value.
+
+        Raises:
+            ValueError: If an operator sees frames to come.
+        """
+        return self._on_stream(frame, Stream(None))[1]
+
+    def step(self, frame: Float[Tensor, "B C H W"], state: StreamState) -> tuple[Float[Tensor, "B D h w"], StreamState]:
+        """The feature map of one frame of each clip, and the next state; the given one is left as it is."""
+        return self._on_stream(frame, Stream(state))
+
+    def _on_stream(self, frame: Tensor, stream: Stream) -> tuple[Tensor, StreamState]:
+        self._batch.num_clips, self._batch.stream = frame.shape[0], stream
+        try:
+            return self.trunk.forward_features(frame), stream.after
+        finally:
+            self._batch.stream = None

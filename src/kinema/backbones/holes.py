@@ -3,10 +3,11 @@
 A backbone folds the frames of all clips into one batch and runs a network from timm on it. An operator works on clips,
 so a hole unfolds the batch, calls the operator, and folds the result. An operator may change the number of frames; the
 number of clips is what stays the same from the first layer to the last, so that is what the holes of a backbone share.
+On a stream there is one frame of each clip, and a hole hands it to the operator's `step` (`kinema.backbones.streaming`).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from kinema.backbones.streaming import Stream
 from kinema.shapes import fold_time, unfold_time
 
 OperatorFactory = Callable[[int], nn.Module]
@@ -29,13 +31,18 @@ class Trunk(Protocol):
     def forward_features(self, x: Tensor) -> Tensor: ...
     def get_submodule(self, target: str) -> nn.Module: ...
     def set_submodule(self, target: str, module: nn.Module) -> None: ...
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]: ...
 
 
 class Batch:
-    """How many clips the batch of frames now passing through a backbone holds; one object per backbone."""
+    """How many clips the batch of frames now passing through a backbone holds; one object per backbone.
+
+    While frames of streams pass through, one of each, `stream` holds what operators remember of them.
+    """
 
     def __init__(self) -> None:
         self.num_clips = 0
+        self.stream: Stream | None = None
 
 
 class Hole(nn.Module):
@@ -47,7 +54,11 @@ class Hole(nn.Module):
 
     Raises:
         RuntimeError: If called outside the backbone, which alone knows how frames group into clips.
+        ValueError: If frames of streams come and the operator sees frames to come.
     """
+
+    place = ""
+    """Name of the hole in its trunk, under which a stream keeps the operator's state."""
 
     def __init__(self, operator: nn.Module, batch: Batch) -> None:
         super().__init__()
@@ -55,7 +66,14 @@ class Hole(nn.Module):
         self._batch = batch
 
     def forward(self, frames: Float[Tensor, "BT C H W"]) -> Float[Tensor, "BU C H W"]:
+        if self._batch.stream is not None:
+            return self._batch.stream.step(self.place, self.operator, frames)
         return self.on_clips(self.operator, frames)
+
+    @property
+    def on_stream(self) -> bool:
+        """Whether frames come one by one, and not as clips."""
+        return self._batch.stream is not None
 
     def on_clips(self, function: Callable[[Tensor], Tensor], frames: Float[Tensor, "BT C H W"]) -> Tensor:
         """Call any function of clips on a batch of frames."""
@@ -86,7 +104,7 @@ class MixedConvolution(nn.Module):
         self.conv = conv
 
     def forward(self, frames: Float[Tensor, "BT C H W"]) -> Float[Tensor, "BT D H W"]:
-        shorter = getattr(self.mixer.operator, "then_pointwise", None)
+        shorter = None if self.mixer.on_stream else getattr(self.mixer.operator, "then_pointwise", None)
         if shorter is not None and self._is_pointwise() and not self._is_watched() and _are_plain(frames):
             return self.mixer.on_clips(partial(shorter, weight=self.conv.weight), frames)
         return self.conv(self.mixer(frames))
@@ -220,6 +238,10 @@ def open_holes(
     for stage, factory in before_stage.items():
         hole = Hole(factory(in_channels[stage]), batch)
         trunk.set_submodule(stage, nn.Sequential(OrderedDict(before=hole, blocks=trunk.get_submodule(stage))))
+
+    for name, module in trunk.named_modules():
+        if isinstance(module, Hole):
+            module.place = name
 
 
 def _replace(block: nn.Module, name: str, factory: LayerFactory | None, batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """TimeSformer's transformer on clips (Bertasius, Wang and Torresani 2021, arXiv:2102.05095), its blocks left open."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from einops import rearrange
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from kinema.backbones.drop_path import check_rate
+from kinema.backbones.streaming import StreamState
 from kinema.shapes import AttentionMaps, ClipTokens
 
 Position = Literal["none", "space", "space_time"]
@@ -81,6 +82,9 @@ class SpaceTimeTransformer(PatchTransformer):
     A transformer on frames has a class token for each of them, all equal at first, which are averaged before the last norm,
     and no embedding of time. Names in the state dict are timm's for a ViT, and `time_embed` beside them.
 
+    A causal one likewise, but averages its class tokens behind the last norm, so that what a frame adds to a clip does not
+    depend on the others; it runs frame by frame too. Its blocks tell frames apart (`kinema.operators.causal_attention`).
+
     Initial values `authors` suit a network that gets the weights of an image transformer: class
     token, positions and linear layers truncated normal 0.02, `time_embed` zero. With `scratch` a small network learns motion
     in fewer epochs: linear layers truncated normal 1 / sqrt(inputs), so that a narrow one says as much as a wide one,
@@ -100,6 +104,7 @@ class SpaceTimeTransformer(PatchTransformer):
         position_resize: For clips of other sizes: "smooth" (bicubic in space, linear in time), "nearest" (the authors')
             or "none", which refuses them.
         class_per_frame: Whether every frame has a class token, and time no embedding.
+        causal: Whether blocks are of `CausalBlock`, whose window is `num_frames`; needs `class_per_frame`.
         drop_path: Rate of stochastic depth at the last block, rising from 0 at the first.
         checkpointing: Compute every block again in the backward pass instead of keeping what it needs.
         weight_init: Values that parameters start from, "authors" or "scratch", see above.
@@ -124,6 +129,7 @@ class SpaceTimeTransformer(PatchTransformer):
         position: Position = "space_time",
         position_resize: PositionResize = "smooth",
         class_per_frame: bool = False,
+        causal: bool = False,
         drop_path: float = 0.1,
         checkpointing: bool = False,
         weight_init: WeightInit = "authors",
@@ -141,7 +147,8 @@ class SpaceTimeTransformer(PatchTransformer):
             if value not in known:
                 raise ValueError(f"{what}={value!r} is unknown; give one of {', '.join(known)}")
         super().__init__(in_channels, embed_dim, patch_size)
-        self.class_per_frame = class_per_frame
+        assert class_per_frame or not causal
+        self.class_per_frame, self.causal, self.num_frames = class_per_frame, causal, num_frames
         self.position_resize, self.checkpointing = position_resize, checkpointing
         side = image_size // patch_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -196,7 +203,35 @@ class SpaceTimeTransformer(PatchTransformer):
                 tokens = block(tokens, frame_mask, maps)
             if keep is not None and maps is not None:
                 keep.append(maps)
+        if self.causal:
+            return _averaged(self.norm(tokens.classes), frame_mask)
         return self.norm(_averaged(tokens.classes, frame_mask))
+
+    def init_state(self, frame: Float[Tensor, "B C H W"]) -> StreamState:
+        """The state before the first frame: keys and values of each block, and which of them are of a frame.
+
+        Raises:
+            ValueError: If blocks see frames to come, or the frame is no whole number of patches.
+        """
+        if not self.causal:
+            raise ValueError(
+                "this transformer sees all frames of a clip at once, so it cannot run on a stream; build it with "
+                "attention_scheme='divided' and causal=True"
+            )
+        tokens = self.embed(frame[:, :, None])
+        state = {"seen": frame.new_zeros(frame.shape[0], self.num_frames - 1)}
+        for index, block in enumerate(self.blocks):
+            state[f"blocks.{index}.keys_values"] = cast(Any, block).init_state(tokens)
+        return state
+
+    def step(self, frame: Float[Tensor, "B C H W"], state: StreamState) -> tuple[Float[Tensor, "B D"], StreamState]:
+        """The vector of one frame of each clip, and the next state; the given one is left as it is."""
+        seen = F.pad(state["seen"], (0, 1), value=1.0)
+        tokens, after = self.embed(frame[:, :, None]), {"seen": seen[:, 1:]}
+        for index, block in enumerate(self.blocks):
+            name = f"blocks.{index}.keys_values"
+            tokens, after[name] = cast(Any, block).step(tokens, state[name], seen)
+        return self.norm(tokens.classes[:, 0]), after
 
     def embed(self, clip: Float[Tensor, "B C T H W"]) -> ClipTokens:
         """The tokens in front of the first block."""

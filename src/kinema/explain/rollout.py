@@ -157,6 +157,8 @@ def _seen(
         return torch.cat([class_token, every], dim=1), torch.cat([class_token, strided], dim=1)
     outer, inner = (side.replace("b", "") for side in GROUPS[name])
     groups = rearrange(patches, f"h w t -> {outer if outer.strip() else '()'} {inner}")
+    if all(size == groups.shape[1] for size in weights.shape[-2:]):
+        return groups, groups
     # One class token for all groups, or one for each frame; groups are then frames.
     classes = torch.arange(num_classes, device=weights.device)[:, None].expand(
         -1 if num_classes > 1 else len(groups), -1

@@ -28,13 +28,15 @@ def calibration_filling(
     aggregation_kernel: int = 3,
     aggregation_norm: str = "own",
     calibrate_bias: bool = False,
+    causal: bool = False,
     stage_names: Sequence[str] = ("layer1", "layer2", "layer3", "layer4"),
 ) -> dict[str, Any]:
     """`convolution`, `norm` and `convolution_stages` of `kinema.backbones.holes.open_holes`.
 
     Args:
-        num_frames: For routing "per_frame".
+        num_frames: For routing "per_frame"; if causal, frames that a router's mean is over.
         calibrate_bias: Whether the bias of a convolution gets a factor too.
+        causal: Routers and aggregation see this frame and those before it alone.
         stage_names: The backbone's names of stages 1, 2, ...
         others: See `kinema.models.options.CalibrationOptions`.
 
@@ -67,13 +69,15 @@ def calibration_filling(
             fraction=calibrated_fraction,
             calibrate_bias=calibrate_bias,
             num_frames=num_frames,
+            causal=causal,
             head_dim=head_dim,
             **options,
         )
 
     norm = None
     if aggregation != "none":
-        norm = partial(_aggregate, pooling=aggregation, kernel=aggregation_kernel, own=aggregation_norm == "own")
+        pooled = {"pooling": aggregation, "kernel": aggregation_kernel, "causal": causal}
+        norm = partial(_aggregate, own=aggregation_norm == "own", **pooled)
     return {
         "convolution": convolution,
         "norm": norm,

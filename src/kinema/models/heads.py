@@ -36,7 +36,8 @@ class _Classifiers(nn.Module):
         nn.init.zeros_(layer.bias)
         return layer
 
-    def _classified(self, features: Tensor) -> tuple[Tensor, ...] | Tensor:
+    def classify(self, features: Float[Tensor, "*B D"]) -> tuple[Tensor, ...] | Tensor:
+        """Logits (*B, K) of any features, one by one; a tuple where there are several classifiers."""
         features = self.dropout(features)
         if isinstance(self.fc, nn.ModuleList):
             return tuple(fc(features) for fc in self.fc)
@@ -72,7 +73,7 @@ class ClipHead(_Classifiers):
         super().__init__(num_features, num_classes, dropout=dropout, init_std=init_std)
 
     def forward(self, features: Float[Tensor, "B D"]) -> Tensor | tuple[Tensor, ...]:
-        return self._classified(features)
+        return self.classify(features)
 
 
 class SegmentHead(_Classifiers):
@@ -107,7 +108,7 @@ class SegmentHead(_Classifiers):
         self.consensus = consensus
 
     def forward(self, features: Float[Tensor, "B T D"]) -> Tensor | tuple[Tensor, ...]:
-        logits = self._classified(features)
+        logits = self.classify(features)
         return tuple(map(self._agree, logits)) if isinstance(logits, tuple) else self._agree(logits)
 
     def _agree(self, logits: Float[Tensor, "B T K"]) -> Tensor:

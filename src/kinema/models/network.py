@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from kinema.backbones.frames import FrameBackbone
 from kinema.models.heads import ClipHead, Consensus, SegmentHead
+from kinema.models.streaming import Streaming
 from kinema.shapes import check_clip
 
 
@@ -20,8 +21,10 @@ class ClipBackbone(Protocol):
     def __call__(self, clip: Tensor) -> Tensor: ...
 
 
-class SegmentNetwork(nn.Module):
+class SegmentNetwork(Streaming):
     """Classify a clip from one feature vector per frame (Wang et al. 2016, arXiv:1608.00859).
+
+    With operators that see the past alone it also runs on a stream: `init_state` and `step`, see `Streaming`.
 
     Args:
         backbone: From clips to one feature map per frame.
@@ -65,8 +68,10 @@ class SegmentNetwork(nn.Module):
         self.head.reset_classifier(num_classes)
 
 
-class ClipNetwork(nn.Module):
+class ClipNetwork(Streaming):
     """Classify a clip from its features averaged over frames and pixels.
+
+    With operators that see the past alone it also runs on a stream: `init_state` and `step`, see `Streaming`.
 
     Args:
         backbone: From clips to feature maps.

@@ -152,9 +152,12 @@ class TAda2DOptions(ClipOptions, CalibrationOptions, total=False):
     """Of TAda2D.
 
     non_local: "none", or the affinity of one non-local block behind the last stage. Default "none".
+    causal: Routers and aggregation see the past alone, for streams: convolutions of routers and pooling this frame and those
+        before it, and instead of the clip's mean that of the last `num_frames` frames. Default False.
     """
 
     non_local: NonLocal
+    causal: bool
 
 
 class TAda2DNanoOptions(TAda2DOptions, SizeOptions, total=False): ...
@@ -272,6 +275,8 @@ class TimeSformerOptions(TypedDict, total=False):
     local_border: Windows of local attention at the border: "clamp" inside the frame, or "truncate". Default "clamp".
     class_everywhere: The class token sees and is seen in gated steps too, as in the paper's equations and not in the
         authors' code. Default False.
+    causal: Attention over time sees this frame and the `num_frames` - 1 before it, and every frame has a class token, for
+        streams; with scheme "divided". Frames are then told apart by how old they are, not by their place. Default False.
     position: Embeddings of "space_time", of "space" alone, or "none". Default "space_time".
     position_resize: Positions for clips of another size: "smooth", "nearest" (the authors') or "none", which refuses
         them. Default "smooth".
@@ -290,6 +295,7 @@ class TimeSformerOptions(TypedDict, total=False):
     attention_order: Order
     local_border: Border
     class_everywhere: bool
+    causal: bool
     position: Position
     position_resize: PositionResize
     image_size: int

@@ -27,6 +27,9 @@ def tada2d_r50(num_classes: NumClasses = 400, num_frames: int = 8, **options: Un
     As in the authors' code: no max pooling behind the first convolution, the first block of the first stage strides
     instead; every 3 x 3 convolution is calibrated, the norm behind it is a `TemporalAggregation`, and the clip's pooled
     features are classified. Image weights of a ResNet-50 fit although they were trained with that pooling.
+
+    With causal=True it runs on a stream: routers and aggregation see the past alone. The papers have no such network; what
+    comes nearest is Online-TAdaConv (Cao et al. 2022, arXiv:2203.01885), routing "causal".
     """
     return _on_resnet(partial(resnet, stem_pool=False), (3, 4, 6, 3), num_classes, num_frames, **options)
 
@@ -40,12 +43,20 @@ def _on_resnet(
     dropout: float = 0.5,
     in_channels: int = 3,
     non_local: NonLocal = "none",
+    causal: bool = False,
     **options: Any,
 ) -> ClipNetwork:
+    """Options of TAda2D into a network.
+
+    Raises:
+        ValueError: If another option would let a causal network see the future.
+    """
+    if causal and non_local != "none":
+        raise ValueError(f"non_local={non_local!r} reads the future; leave it out of a causal network")
     after_block = {}
     if non_local != "none":
         # One block behind the last stage, scaled, as in the configuration the authors ship.
         after_block = {f"layer4.{layers[3] - 1}": partial(NonLocalBlock, affinity=non_local, scaled=True, pool=False)}
-    filling = calibration_filling(num_frames, **options)
+    filling = calibration_filling(num_frames, causal=causal, **options)
     backbone = build(layers, in_channels=in_channels, after_block=after_block, **filling)
     return ClipNetwork(backbone, num_classes, num_frames=num_frames, dropout=dropout)

@@ -7,6 +7,7 @@ from kinema.models.network import SpaceTimeNetwork
 from kinema.models.options import TimeSformerNanoOptions, TimeSformerOptions
 from kinema.models.tsn import NumClasses
 from kinema.operators.attention import SpaceTimeBlock
+from kinema.operators.causal_attention import CausalBlock
 
 
 def timesformer_nano(
@@ -53,6 +54,7 @@ def _timesformer(
     attention_order: Any = "sequential",
     local_border: Any = "clamp",
     class_everywhere: bool = False,
+    causal: bool = False,
     num_heads: int = 12,
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
@@ -60,20 +62,34 @@ def _timesformer(
     dropout: float = 0.0,
     **trunk: Any,
 ) -> SpaceTimeNetwork:
-    def block(dim: int, drop_path: float) -> SpaceTimeBlock:
-        return SpaceTimeBlock(
-            dim,
-            num_heads,
-            attention_scheme,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            order=attention_order,
-            border=local_border,
-            class_everywhere=class_everywhere,
-            drop_path=drop_path,
+    """Options of TimeSformer into a network.
+
+    Raises:
+        ValueError: If another option does not go with causal attention.
+    """
+    if causal and attention_scheme != "divided":
+        raise ValueError(
+            f"attention_scheme={attention_scheme!r} has no causal form; give 'divided' with causal=True, or leave causal out"
+        )
+    if causal and class_everywhere:
+        raise ValueError(
+            "class_everywhere=True reads the future through the class token; leave it out of a causal network"
         )
 
-    on_frames = attention_scheme == "space"
-    backbone = SpaceTimeTransformer(block, num_frames=num_frames, class_per_frame=on_frames, **trunk)
+    def block(dim: int, drop_path: float) -> SpaceTimeBlock:
+        options: dict[str, Any] = {
+            "mlp_ratio": mlp_ratio,
+            "qkv_bias": qkv_bias,
+            "qk_scale": qk_scale,
+            "order": attention_order,
+            "drop_path": drop_path,
+        }
+        if causal:
+            ages = trunk.get("position", "space_time") == "space_time"
+            return CausalBlock(dim, num_heads, num_frames, ages=ages, **options)
+        options |= {"border": local_border, "class_everywhere": class_everywhere}
+        return SpaceTimeBlock(dim, num_heads, attention_scheme, **options)
+
+    on_frames = attention_scheme == "space" or causal
+    backbone = SpaceTimeTransformer(block, num_frames=num_frames, class_per_frame=on_frames, causal=causal, **trunk)
     return SpaceTimeNetwork(backbone, num_classes, num_frames=num_frames, dropout=dropout, head_std=0.02)

@@ -7,6 +7,8 @@ With P the matrix that averages k neighbouring frames, both norms and their sum 
     s_c = w_c / sqrt(var(x_c) + eps),    r_c = v_c / sqrt(var(P x_c) + eps)
     m_c = b_c + d_c - s_c mean(x_c) - r_c mean(P x_c)
 
+If causal, P averages a frame and the k - 1 before it, and the neighbours are x_c[t-1] + x_c[t-2] + ... alone.
+
 All the means and variances follow from two small things: the sums of each frame, and the products of each two frames,
 summed over pixels (T x T numbers per channel). So training reads the features once for these and once for the map, and
 neither the pooled features nor their norm ever stand in memory; the backward pass keeps nothing but the input.
@@ -14,7 +16,8 @@ neither the pooled features nor their norm ever stand in memory; the backward pa
 Variances come out as mean square less squared mean. Where that would lose digits, `aggregated_norm` declines.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,6 +28,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 _WORST_RATIO = 1e3
 """Squared mean over variance up to which float32 keeps three digits of the variance."""
+
+
+class Span(NamedTuple):
+    """How many frames before a frame are averaged with it, and how many behind it."""
+
+    before: int
+    behind: int
+
+    @property
+    def kernel(self) -> int:
+        return self.before + 1 + self.behind
+
+    @property
+    def mirrored(self) -> "Span":
+        """That of the transposed map, which gradients take."""
+        return Span(self.behind, self.before)
 
 
 def norms_taken(
@@ -59,14 +78,14 @@ def _is_plain(norm: _BatchNorm) -> bool:
 
 
 def aggregated_norm(
-    x: Float[Tensor, "B T C H W"], norm: _BatchNorm, norm_pool: _BatchNorm, kernel: int
+    x: Float[Tensor, "B T C H W"], norm: _BatchNorm, norm_pool: _BatchNorm, span: Span
 ) -> Float[Tensor, "B T C H W"] | None:
     """norm(x) + norm_pool(average over time of x), running statistics moved as the two norms would.
 
     Args:
         x: Frames for which `norms_taken` gave the norms.
         norm, norm_pool: The two norms.
-        kernel: Frames averaged.
+        span: Frames averaged.
 
     Returns:
         The sum, or None where float32 would lose digits of a variance: then nothing has changed.
@@ -75,16 +94,12 @@ def aggregated_norm(
         ValueError: In training, if there is one value per channel.
     """
     if not norm.training:
-        of_norm = _scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-        of_pool = _scale_and_shift(
-            norm_pool.weight, norm_pool.bias, norm_pool.running_mean, norm_pool.running_var, norm_pool.eps
-        )
-        return _Band.apply(x, *_band(of_norm, of_pool, kernel), kernel // 2).view_as(x)
+        return _Band.apply(x, *_evaluated_band(norm, norm_pool, span.kernel), span).view_as(x)
     values = x.shape[0] * x.shape[1] * x.shape[3] * x.shape[4]
     if values <= 1:
         raise ValueError(f"expected more than 1 value per channel when training, got input size {tuple(x.shape)}")
     out, statistics = _TrainingNorm.apply(
-        x, norm.weight, norm.bias, norm_pool.weight, norm_pool.bias, norm.eps, norm_pool.eps, kernel
+        x, norm.weight, norm.bias, norm_pool.weight, norm_pool.bias, norm.eps, norm_pool.eps, span
     )
     mean, var, mean_pool, var_pool = statistics
     if x.dtype == torch.float32 and bool(
@@ -94,6 +109,37 @@ def aggregated_norm(
     _move(norm, mean, var, values)
     _move(norm_pool, mean_pool, var_pool, values)
     return out.view_as(x)
+
+
+def step_aggregated_norm(
+    x: Float[Tensor, "B C H W"],
+    before: Sequence[Float[Tensor, "B C H W"]],
+    norm: nn.Module,
+    norm_pool: nn.Module | None,
+) -> Float[Tensor, "B C H W"] | None:
+    """`aggregated_norm` in evaluation mode at one frame, the frames before it given; None where the norms have no such form."""
+    if not (isinstance(norm, _BatchNorm) and isinstance(norm_pool, _BatchNorm)):
+        return None
+    if (
+        norm.training
+        or norm_pool.training
+        or norm.weight.dtype != x.dtype
+        or not all(map(_is_plain, (norm, norm_pool)))
+    ):
+        return None
+    own, side, shift = _evaluated_band(norm, norm_pool, len(before) + 1)
+    out = F.batch_norm(x, torch.zeros_like(own), torch.ones_like(own), own, shift, False, 0.0, 0.0)
+    for frame in before:
+        out.addcmul_(frame, side[:, None, None])
+    return out
+
+
+def _evaluated_band(norm: _BatchNorm, norm_pool: _BatchNorm, kernel: int) -> tuple[Tensor, Tensor, Tensor]:
+    of_norm = _scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+    of_pool = _scale_and_shift(
+        norm_pool.weight, norm_pool.bias, norm_pool.running_mean, norm_pool.running_var, norm_pool.eps
+    )
+    return _band(of_norm, of_pool, kernel)
 
 
 def _scale_and_shift(
@@ -114,9 +160,9 @@ def _band(
 
 
 def _banded(
-    x: Float[Tensor, "B T C H W"], own: Tensor, side: Tensor, shift: Tensor, reach: int
+    x: Float[Tensor, "B T C H W"], own: Tensor, side: Tensor, shift: Tensor, span: Span
 ) -> Float[Tensor, "BT C H W"]:
-    """own x[t] + side (x[t-1] + x[t+1] + ...) + shift, neighbours up to `reach` frames away, clips and frames folded.
+    """own x[t] + side (x[t-1] + x[t+1] + ...) + shift, neighbours as `span` says, clips and frames folded.
 
     A batch norm with the statistics of N(0, 1) is the fastest way to the first and last term. The frames stay folded
     since what a custom function returns must be no view, or nothing behind it could work in place.
@@ -124,8 +170,9 @@ def _banded(
     nothing, one = torch.zeros_like(own), torch.ones_like(own)
     out = F.batch_norm(x.flatten(0, 1), nothing, one, own, shift, False, 0.0, 0.0)
     frames, factor = out.view_as(x), side[:, None, None]
-    for offset in range(1, reach + 1):  # beyond the clip there is nothing to add, and nothing to add it to
+    for offset in range(1, span.before + 1):  # beyond the clip there is nothing to add, and nothing to add it to
         frames[:, offset:].addcmul_(x[:, :-offset], factor)
+    for offset in range(1, span.behind + 1):
         frames[:, :-offset].addcmul_(x[:, offset:], factor)
     return out
 
@@ -139,17 +186,18 @@ def _products(x: Float[Tensor, "B T C H W"], y: Float[Tensor, "B T C H W"]) -> F
     return total
 
 
-def _near(num_frames: int, reach: int, like: Tensor) -> Float[Tensor, "T T"]:
-    """One where two frames are at most `reach` apart."""
+def _near(num_frames: int, span: Span, like: Tensor) -> Float[Tensor, "T T"]:
+    """One where the second frame is averaged with the first."""
     place = torch.arange(num_frames, device=like.device)
-    return ((place[:, None] - place).abs() <= reach).to(like.dtype)
+    later = place - place[:, None]
+    return ((later >= -span.before) & (later <= span.behind)).to(like.dtype)
 
 
-def _to_band(gradient: Tensor, x: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+def _to_band(gradient: Tensor, x: Tensor, span: Span) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of own, side and shift."""
     products = _products(gradient, x)
     own = products.diagonal(dim1=1, dim2=2).sum(dim=1)
-    all_near = (products * _near(x.shape[1], reach, x)).sum(dim=(1, 2))
+    all_near = (products * _near(x.shape[1], span, x)).sum(dim=(1, 2))
     return own, all_near - own, gradient.flatten(3).sum(dim=3).sum(dim=(0, 1))
 
 
@@ -157,10 +205,10 @@ class _Band(torch.autograd.Function):
     """The map alone: evaluation."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, own: Tensor, side: Tensor, shift: Tensor, reach: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, own: Tensor, side: Tensor, shift: Tensor, span: Span) -> Tensor:
         ctx.save_for_backward(x, own, side)
-        ctx.reach = reach
-        return _banded(x, own, side, shift, reach)
+        ctx.span = span
+        return _banded(x, own, side, shift, span)
 
     @staticmethod
     @once_differentiable
@@ -170,11 +218,11 @@ class _Band(torch.autograd.Function):
         x, own, side = ctx.saved_tensors
         gradient = gradients[0].contiguous().view_as(x)
         to_x = (
-            _banded(gradient, own, side, torch.zeros_like(own), ctx.reach).view_as(x)
+            _banded(gradient, own, side, torch.zeros_like(own), ctx.span.mirrored).view_as(x)
             if ctx.needs_input_grad[0]
             else None
         )
-        to_band = _to_band(gradient, x, ctx.reach) if any(ctx.needs_input_grad[1:4]) else (None,) * 3
+        to_band = _to_band(gradient, x, ctx.span) if any(ctx.needs_input_grad[1:4]) else (None,) * 3
         return to_x, *to_band, None
 
 
@@ -191,19 +239,19 @@ class _TrainingNorm(torch.autograd.Function):
         bias_pool: Tensor,
         eps: float,
         eps_pool: float,
-        kernel: int,
+        span: Span,
     ) -> tuple[Tensor, Tensor]:
-        statistics = _statistics(x, kernel)
+        statistics = _statistics(x, span)
         leaves = [part.detach().requires_grad_() for part in (*statistics, weight, bias, weight_pool, bias_pool)]
         with torch.enable_grad():  # the small part is left to autograd
             of_norm = _scale_and_shift(leaves[4], leaves[5], leaves[0], leaves[1], eps)
             of_pool = _scale_and_shift(leaves[6], leaves[7], leaves[2], leaves[3], eps_pool)
-            own, side, shift = _band(of_norm, of_pool, kernel)
+            own, side, shift = _band(of_norm, of_pool, span.kernel)
         ctx.save_for_backward(x)
-        ctx.small = leaves, (own, side, shift), kernel
+        ctx.small = leaves, (own, side, shift), span
         found = torch.stack(statistics)
         ctx.mark_non_differentiable(found)
-        return _banded(x, own.detach(), side.detach(), shift.detach(), kernel // 2), found
+        return _banded(x, own.detach(), side.detach(), shift.detach(), span), found
 
     @staticmethod
     @once_differentiable
@@ -211,33 +259,33 @@ class _TrainingNorm(torch.autograd.Function):
         ctx: Any, *gradients: Any
     ) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
-        leaves, band, kernel = ctx.small
+        leaves, band, span = ctx.small
         gradient = gradients[0].contiguous().view_as(x)
         to_mean, to_var, to_mean_pool, to_var_pool, *to_parameters = torch.autograd.grad(
-            band, leaves, _to_band(gradient, x, kernel // 2), retain_graph=True
+            band, leaves, _to_band(gradient, x, span), retain_graph=True
         )
         if not ctx.needs_input_grad[0]:
             return None, *to_parameters, None, None, None
         mean, _, mean_pool, _ = (leaf.detach() for leaf in leaves[:4])
         own, side, _ = (part.detach() for part in band)
         values = x.numel() // x.shape[2]
-        # With g the gradient: to_x = s g + c (x - mean) + .. + P (r g + c' (P x - mean_pool) + ..), from right to left.
+        # With g the gradient: to_x = s g + c (x - mean) + .. + P^T (r g + c' (P x - mean_pool) + ..), from right to left.
         curve, curve_pool = 2 * to_var / values, 2 * to_var_pool / values
         level = to_mean / values - curve * mean
         level_pool = to_mean_pool / values - curve_pool * mean_pool
-        pooled = _banded(x, curve_pool / kernel, curve_pool / kernel, level_pool, kernel // 2).view_as(x)
-        pooled.addcmul_(gradient, (side * kernel)[:, None, None])
-        share = torch.full_like(own, 1 / kernel)
-        to_x = _banded(pooled, share, share, level, kernel // 2).view_as(x)
+        pooled = _banded(x, curve_pool / span.kernel, curve_pool / span.kernel, level_pool, span).view_as(x)
+        pooled.addcmul_(gradient, (side * span.kernel)[:, None, None])
+        share = torch.full_like(own, 1 / span.kernel)
+        to_x = _banded(pooled, share, share, level, span.mirrored).view_as(x)
         to_x.addcmul_(gradient, (own - side)[:, None, None]).addcmul_(x, curve[:, None, None])
         return to_x, *to_parameters, None, None, None
 
 
-def _statistics(x: Float[Tensor, "B T C H W"], kernel: int) -> tuple[Tensor, ...]:
+def _statistics(x: Float[Tensor, "B T C H W"], span: Span) -> tuple[Tensor, ...]:
     """Means and variances, without the correction for the sample, of the features and of their averages over time."""
     values = x.numel() // x.shape[2]
     sums, products = x.flatten(3).sum(dim=3).sum(dim=0).T, _products(x, x)
-    average = _near(x.shape[1], kernel // 2, x) / kernel
+    average = _near(x.shape[1], span, x) / span.kernel
     mean = sums.sum(dim=1) / values
     mean_pool = (sums @ average.sum(dim=0)) / values
     square = products.diagonal(dim1=1, dim2=2).sum(dim=1) / values

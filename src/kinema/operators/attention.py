@@ -42,6 +42,7 @@ first query and the first key:
 Gated steps have a class token only with `class_everywhere`, and the rows of the class token itself are then left out.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from jaxtyping import Bool
@@ -119,6 +120,7 @@ class SpaceTimeBlock(nn.Module):
                 "class_everywhere is about one class token for a clip; scheme 'space' has one for each frame, so leave it out"
             )
         *gated, self.main = STEPS[scheme]
+        self.class_per_frame = scheme == "space"
         self.order, self.border, self.class_everywhere, self.drop_path = order, border, class_everywhere, drop_path
 
         def attention() -> Attention:
@@ -145,12 +147,18 @@ class SpaceTimeBlock(nn.Module):
             ValueError: If there is another number of class tokens than the scheme has, or `valid` is of another shape.
         """
         self._check(tokens, valid)
+        return self._through(tokens, lambda step, given: self._say(step, given, valid, keep))
+
+    def _through(
+        self, tokens: ClipTokens, say: Callable[[str, ClipTokens], tuple[Tensor | None, Tensor]]
+    ) -> ClipTokens:
+        """The steps in their order, each as `say` has it, and the feed-forward part."""
         steps = [*self.gated, self.main]
         if self.order == "reversed":
             steps = [self.main, *self.gated]
         start = tokens
         for name in steps:
-            classes, patches = self._say(name, start if self.order == "parallel" else tokens, valid, keep)
+            classes, patches = say(name, start if self.order == "parallel" else tokens)
             tokens = ClipTokens(
                 tokens.classes if classes is None else tokens.classes + classes, tokens.patches + patches
             )
@@ -165,11 +173,11 @@ class SpaceTimeBlock(nn.Module):
                 + (f" of {[tuple(part.shape) for part in tokens]}" if isinstance(tokens, ClipTokens) else "")
             )
         batch, _, _, num_frames, _ = tokens.patches.shape
-        wanted = num_frames if self.main == "space" and not self.gated else 1
+        wanted = num_frames if self.class_per_frame else 1
         if tokens.classes.shape[:2] != (batch, wanted):
             raise ValueError(
                 f"{tuple(tokens.classes.shape[:2])} class tokens came with {batch} clips of {num_frames} frames; this scheme "
-                f"has {'one for each frame' if wanted > 1 else 'one for each clip'}: give ({batch}, {wanted}, D)"
+                f"has {'one for each frame' if self.class_per_frame else 'one for each clip'}: give ({batch}, {wanted}, D)"
             )
         if valid is not None and valid.shape != (batch, num_frames):
             raise ValueError(

@@ -21,20 +21,35 @@ class TemporalMixer(Protocol):
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
 
 
+OperatorState = Tensor | dict[str, Tensor]
+"""What an operator remembers of a stream: one tensor, or several with names (none of them "state"); {} for nothing.
+
+The clip is the first axis of each. States are explicit: `step` gets one and returns the next, and changes neither, so a
+state may be kept and gone on from twice, moved to another device, detached, saved, or made an input and an output of an
+exported graph. Before the first frame it is zeros everywhere, so that one clip of a batch starts anew by zeroing its rows.
+"""
+
+
 @runtime_checkable
 class StreamingMixer(Protocol):
     """A causal mixer that also runs frame by frame, its state passed explicitly.
 
-    Stepping through a clip from `init_state` of its first frame gives the frames of `forward`.
+    Stepping through a clip from `init_state` gives the frames of `forward`, in evaluation mode.
     """
 
     def forward(self, x: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]: ...
 
-    def init_state(self, frame: Float[Tensor, "B C H W"]) -> Tensor:
-        """The state before the first frame, which is given: for its batch, size, dtype and device at least."""
+    def init_state(self, frame: Float[Tensor, "B C H W"]) -> OperatorState:
+        """The state before the first frame. Of `frame` only the batch, size, dtype and device are read, never a value.
+
+        Raises:
+            ValueError: If the operator sees frames to come.
+        """
         ...
 
-    def step(self, frame: Float[Tensor, "B C H W"], state: Tensor) -> tuple[Float[Tensor, "B C H W"], Tensor]:
+    def step(
+        self, frame: Float[Tensor, "B C H W"], state: OperatorState
+    ) -> tuple[Float[Tensor, "B C H W"], OperatorState]:
         """One frame and the state before it; returns the output frame and the next state."""
         ...
 

@@ -90,8 +90,11 @@ class TemporalShift(nn.Module):
     def step(
         self, frame: Float[Tensor, "B C H W"], state: Float[Tensor, "B F H W"]
     ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B F H W"]]:
-        """Put the kept channels of the last frame in front; keep those of this one, as they came in."""
-        return torch.cat([state, frame[:, self.fold :]], dim=1), frame[:, : self.fold]
+        """Put the kept channels of the last frame in front; keep those of this one, as they came in.
+
+        They are copied: as a part of the frame they would hold all of its memory until the next.
+        """
+        return torch.cat([state, frame[:, self.fold :]], dim=1), frame[:, : self.fold].clone()
 
     def extra_repr(self) -> str:
         return f"channels={self.channels}, fraction={self.fraction}, causal={self.causal}"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kinema.operators.routing import CausalRouting, Routing, RoutingName, build_routing, describe
+from kinema.operators.routing import Routing, RoutingName, build_routing, describe
 from kinema.operators.tadaconv import Calibration, CalibrationDim, TAdaConv2d, TAdaConv3d
 
 
@@ -37,28 +37,28 @@ class TAdaLayer(nn.Module):
             return self.conv(x)
         return self.conv(x, self._completed(self.router(describe(x))))
 
-    def init_state(self, frame: Float[Tensor, "B I H W"]) -> Float[Tensor, "B I 2"]:
-        """The state before the first frame, from that frame: its descriptor, as if it had stood there before.
+    def init_state(self, frame: Float[Tensor, "B I H W"]) -> dict[str, Tensor]:
+        """What the router knows before the first frame; {} where frames do not matter to one another.
 
         Raises:
             ValueError: If the layer cannot run frame by frame.
         """
-        return self._causal().init_state(frame.mean(dim=(2, 3)))
+        if isinstance(self.conv, TAdaConv3d) or (self.router is not None and not self.router.causal):
+            router = "a 3-D convolution" if isinstance(self.conv, TAdaConv3d) else type(self.router).__name__
+            raise ValueError(
+                f"a layer with {router} needs the whole clip, so it cannot run on a stream; calibrate a 2-D convolution by "
+                "a router with causal=True, or by routing='causal'"
+            )
+        return {} if self.router is None else self.router.init_state(frame[:, :, 0, 0])
 
     def step(
-        self, frame: Float[Tensor, "B I H W"], state: Float[Tensor, "B I 2"]
-    ) -> tuple[Float[Tensor, "B O h w"], Float[Tensor, "B I 2"]]:
-        """One frame calibrated from it and the two before it, and the next state: Online-TAdaConv."""
-        factors, state = self._causal().step(frame.mean(dim=(2, 3)), state)
+        self, frame: Float[Tensor, "B I H W"], state: dict[str, Tensor]
+    ) -> tuple[Float[Tensor, "B O h w"], dict[str, Tensor]]:
+        """One frame calibrated from it and those before it, and the next state; with `CausalRouting`, Online-TAdaConv."""
+        if self.router is None:
+            return self.conv(frame[:, :, None])[:, :, 0], state
+        factors, state = self.router.step(frame.mean(dim=(2, 3)), state)
         return self.conv(frame[:, :, None], self._completed(factors))[:, :, 0], state
-
-    def _causal(self) -> CausalRouting:
-        if not isinstance(self.router, CausalRouting) or isinstance(self.conv, TAdaConv3d):
-            raise ValueError(
-                f"a layer with {type(self.router).__name__} and {type(self.conv).__name__} needs the whole clip, so it "
-                "cannot run on a stream; calibrate a 2-D convolution with routing='causal'"
-            )
-        return self.router
 
     def _completed(self, factors: Calibration) -> Calibration:
         """Ones for the channels that the router does not speak of."""
@@ -80,6 +80,7 @@ def calibrate(
     fraction: float = 1.0,
     calibrate_bias: bool = False,
     num_frames: int | None = None,
+    causal: bool = False,
     **routing_options: Any,
 ) -> TAdaLayer:
     """A convolution's weights in a `TAdaLayer`, equal to the convolution at first for any router that starts at one.
@@ -91,12 +92,16 @@ def calibrate(
         fraction: Share of the channels that are calibrated, the leading ones, at least one channel. Taps are not counted.
         calibrate_bias: Whether the bias gets a factor too (TAdaConvNeXt and TAdaFormer); one number per frame for
             "causal" as in Online-TAdaConv, else one per channel. Nothing happens where there is no bias.
-        num_frames: For routing "per_frame".
+        num_frames: For routing "per_frame"; if causal, for those that know the mean of the clip.
+        causal: The router sees the past alone, see `build_routing`.
         routing_options: `ratio`, `kernels`, `head_dim`, `zero_init` of `build_routing`.
 
     Raises:
-        ValueError: If the fraction is not in (0, 1], or convolution or router refuse their options.
+        ValueError: If the fraction is not in (0, 1], convolution or router refuse their options, or a 3-D convolution shall
+            be causal.
     """
+    if causal and isinstance(conv, nn.Conv3d) and conv.kernel_size[0] > 1:
+        raise ValueError(f"{conv} sees frames to come, so its calibration cannot be causal; give a 2-D convolution")
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction={fraction} is no share of the channels; give a number in (0, 1]")
     made: TAdaConv2d | TAdaConv3d
@@ -107,7 +112,8 @@ def calibrate(
     widths = {name: max(1, int(width * fraction)) if name != "kernel" else width for name, width in made.widths.items()}
     if calibrate_bias and made.bias is not None:
         widths["bias"] = 1 if routing == "causal" else made.out_channels
-    router = build_routing(routing, made.in_channels, widths, num_frames=num_frames, **routing_options)
+    options: dict[str, Any] = {"num_frames": num_frames, "causal": causal, **routing_options}
+    router = build_routing(routing, made.in_channels, widths, **options)
     return TAdaLayer(made, router.to(conv.weight) if router is not None else None)
 
 

@@ -48,20 +48,20 @@ class TemporalConv(nn.Module):
         return self._convolved(F.pad(x, (0, 0, 0, 0, before, self.kernel_size - 1 - before)))
 
     def init_state(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C S H W"]:
-        """The frames before the first, zeros."""
+        """The frames before the first, zeros.
+
+        Raises:
+            ValueError: If the convolution sees the future.
+        """
+        if not self.causal:
+            raise ValueError("this convolution sees frames to come; build it with causal=True to run frame by frame")
         batch, channels, height, width = frame.shape
         return frame.new_zeros(batch, channels, self.kernel_size - 1, height, width)
 
     def step(
         self, frame: Float[Tensor, "B C H W"], state: Float[Tensor, "B C S H W"]
     ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C S H W"]]:
-        """One frame and the frames before it; returns the output frame and the next state.
-
-        Raises:
-            RuntimeError: If the convolution sees the future.
-        """
-        if not self.causal:
-            raise RuntimeError("this convolution sees frames to come; build it with causal=True to run frame by frame")
+        """One frame and the frames before it; returns the output frame and the next state."""
         frames = torch.cat([state, frame.unsqueeze(2)], dim=2)
         return self._convolved(frames)[:, :, 0], frames[:, :, 1:]
 
