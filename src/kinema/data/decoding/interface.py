@@ -1,8 +1,9 @@
 """What every reader promises: frames by number, exact or an error."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from operator import index as as_integer
 from types import TracebackType
 from typing import Self
@@ -75,6 +76,43 @@ class VideoReader(ABC):
             IndexError: If a number lies outside the video.
             DecodeError: If a wanted frame cannot be decoded exactly; no other frame ever takes its place.
         """
+        numbers = self._inside(indices)
+        if not numbers:
+            return torch.empty((0, 3, self.height, self.width), dtype=torch.uint8)
+        slots: dict[int, list[int]] = {}
+        for slot, number in enumerate(numbers):
+            slots.setdefault(number, []).append(slot)
+        return self._decode(slots, len(numbers))
+
+    def decode_on(self, indices: Sequence[int], *, block_frames: int = 16) -> Iterator[UInt8[Tensor, "T C H W"]]:
+        """Decode frames from the first to the last, a few at a time: memory does not grow with their number.
+
+        The same pixels as of `decode`, joined: each frame is decoded once, and what comes before a wanted one is not decoded
+        again for the next block.
+
+        Args:
+            indices: Frame numbers in [0, num_frames), each larger than the one before.
+            block_frames: Frames of a block, at least 1; a block may have fewer.
+
+        Raises:
+            IndexError: If a number lies outside the video.
+            ValueError: If the numbers do not rise.
+            DecodeError: On reaching a frame that cannot be decoded exactly; then do without those that came before, too.
+        """
+        numbers = self._inside(indices)
+        falling = [pair for pair in pairwise(numbers) if pair[0] >= pair[1]]
+        if falling:
+            raise ValueError(f"frame {falling[0][1]} was asked for behind {falling[0][0]}; give numbers that rise")
+        if block_frames < 1:
+            raise ValueError(f"block_frames={block_frames} holds no frame; give at least 1")
+        return self._decode_on(numbers, block_frames)
+
+    def _decode_on(self, numbers: list[int], block_frames: int) -> Iterator[UInt8[Tensor, "T C H W"]]:
+        """Decode rising numbers block by block; a reader that can keep its place in the stream overrides this."""
+        for first in range(0, len(numbers), block_frames):
+            yield self.decode(numbers[first : first + block_frames])
+
+    def _inside(self, indices: Sequence[int]) -> list[int]:
         numbers = [as_integer(number) for number in indices]
         outside = [number for number in numbers if not 0 <= number < self.num_frames]
         if outside:
@@ -82,12 +120,7 @@ class VideoReader(ABC):
                 f"{self.name}: frames {outside[:8]} were asked for, but the video has {self.num_frames}; "
                 f"ask for numbers from 0 to {self.num_frames - 1}"
             )
-        if not numbers:
-            return torch.empty((0, 3, self.height, self.width), dtype=torch.uint8)
-        slots: dict[int, list[int]] = {}
-        for slot, number in enumerate(numbers):
-            slots.setdefault(number, []).append(slot)
-        return self._decode(slots, len(numbers))
+        return numbers
 
     @abstractmethod
     def _decode(self, slots: dict[int, list[int]], num_slots: int) -> UInt8[Tensor, "T C H W"]:

@@ -2,7 +2,8 @@
 
 The plan of a decode: look the wanted frames up in the timestamp index, group them into runs of packets that begin with a
 keyframe, and decode each run (`packet_decoding`). A frame is taken for what it is by its timestamp, never by counting
-what comes out of the decoder. An error ends a run; what does not depend on it is decoded around it.
+what comes out of the decoder. An error ends a run; what does not depend on it is decoded around it. `decode_on` gives
+the frames of a run while it goes on, for videos of which no clip could hold all frames.
 
 Colour: to full-range 8-bit RGB by swscale, as FFmpeg's command line and torchcodec do it (chroma upsampled with their
 bicubic default where a size is odd), with the matrix and range that the stream names, and ITU-R BT.601, limited range,
@@ -13,11 +14,13 @@ about four in five in H.264, one in three in HEVC and few in VP9 (measured), bec
 the files are the remedy, see `kinema.data.inspection`.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
@@ -26,6 +29,7 @@ from torch import Tensor
 
 from kinema.data.decoding.canvas import Canvas, Checklist
 from kinema.data.decoding.containers import describe, open_source
+from kinema.data.decoding.file_part import FilePart
 from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, index_frames
 from kinema.data.decoding.index_cache import recall, remember
 from kinema.data.decoding.interface import VideoReader
@@ -39,22 +43,26 @@ from kinema.data.decoding.report import DecodeError, DecodeReport
 _STORE_NO_DISPLAY_TIMES = {"avi", "asf"}
 # Containers of broadcasts, which are recorded from any moment on. In others, a beginning without keyframe is damage.
 _BEGIN_ANYWHERE = {"mpegts", "mpeg"}
+_STRETCH = (
+    256  # frames decoded on from, before the next keyframe begins a new run and what is known of this one is dropped
+)
 
 
 class PyAVReader(VideoReader):
     """Read a video with PyAV.
 
     Args:
-        source: Path of a video file, or its content.
+        source: Path of a video file, its content, or a part of a file.
 
     Raises:
         DecodeError: If the source is no video that may be opened, or holds no frame.
     """
 
-    def __init__(self, source: str | Path | bytes) -> None:
+    def __init__(self, source: str | Path | bytes | FilePart) -> None:
         self.name = describe(source)
         self._reformatter = VideoReformatter()
         self._damaged: set[int] = set()
+        self._turn = 0  # counts runs, so that one that is interrupted by another notices
         self._file, key = open_source(source)
         try:
             self._cursor = PacketCursor(self._file, self.name)
@@ -145,9 +153,79 @@ class PyAVReader(VideoReader):
         self._decode_into(checklist)
         return self.report.missing
 
-    def _decode(self, slots: dict[int, list[int]], num_slots: int) -> UInt8[Tensor, "T C H W"]:
+    def _decode_on(self, numbers: list[int], block_frames: int) -> Iterator[UInt8[Tensor, "T C H W"]]:
+        self._refuse_closed()
+        lost = [number for number in numbers if self.index.packet[number] == NOT_STORED]
+        if lost:
+            self.decode(lost)  # an error that names them, before anything is decoded in vain
+        for stretch in self._stretches(numbers):
+            runs = self.index.runs(stretch)
+            while runs:
+                run, given = runs.pop(0), 0
+                for block in self._decode_run_on(run, block_frames):
+                    given += len(block)
+                    yield block
+                left = run.frames[given:]
+                if left:
+                    # What damage, or another decode between two blocks, has left out: decoded around it, or an error.
+                    yield self.decode(left[:block_frames])
+                    runs[:0] = self.index.runs(left[block_frames:])
+
+    def _stretches(self, numbers: list[int]) -> Iterator[list[int]]:
+        """Cut rising numbers where a keyframe allows to start anew, at every `_STRETCH` frames or behind it."""
+        first = 0
+        for place in range(1, len(numbers)):
+            before, here = numbers[place - 1], numbers[place]
+            if place - first >= _STRETCH and self.index.start[before] != self.index.start[here]:
+                yield numbers[first:place]
+                first = place
+        yield numbers[first:]
+
+    def _decode_run_on(self, run: Run, block_frames: int) -> Iterator[UInt8[Tensor, "T C H W"]]:
+        """Decode the packets of a run and give its frames in order, up to damage or to one that does not come out.
+
+        Raises:
+            DecodeError: If damage turns up in a packet on which frames may depend that were given already.
+        """
+        index = self.index
+        self._turn += 1
+        turn, place, latest = self._turn, 0, -1
+        frame_of_pts = {int(index.pts[number]): number for number in run.frames}
+        block: NDArray[np.uint8] | None = None
+        filled = 0
+        for order, output in enumerate(decode_packets(self._cursor, index, run)):
+            if isinstance(output, int) or output.is_corrupt:
+                damage = output if isinstance(output, int) else self._packet_of(output)
+                if damage <= latest:
+                    raise DecodeError(
+                        f"{self.name}: packet {damage} is damaged, and frames up to {run.frames[place - filled - 1]} that were "
+                        "given already may depend on it; copy the file again from its source, or take it out of the data set"
+                    )
+                return
+            number = order if index.by_order else frame_of_pts.get(NO_TIME if output.pts is None else output.pts)
+            if number is None or number < run.frames[place]:
+                continue
+            if number > run.frames[place]:
+                return
+            self._note_picture(output)
+            picture = self._to_rgb(output)
+            if block is None:
+                block = np.empty((min(block_frames, len(run.frames) - place), *picture.shape), np.uint8)
+            block[filled] = picture
+            place, filled = place + 1, filled + 1
+            if filled == len(block):
+                latest = max(latest, int(index.packet[run.frames[place - filled : place]].max()))
+                yield torch.from_numpy(block).permute(0, 3, 1, 2)
+                block, filled = None, 0
+                if place == len(run.frames) or self._turn != turn:
+                    return
+
+    def _refuse_closed(self) -> None:
         if self._file.closed:
             raise DecodeError(f"{self.name}: its reader was closed; open the video again")
+
+    def _decode(self, slots: dict[int, list[int]], num_slots: int) -> UInt8[Tensor, "T C H W"]:
+        self._refuse_closed()
         canvas = Canvas(slots, num_slots, self._to_rgb)
         missing = self._decode_into(canvas)
         if missing:
@@ -204,6 +282,7 @@ class PyAVReader(VideoReader):
             The number of the first damaged packet. It ends the run, for what is decoded after it may refer to it.
         """
         index = self.index
+        self._turn += 1
         frame_of_pts = {int(index.pts[number]): number for number in run.frames}
         drawn: set[int] = set()
         damage = None
