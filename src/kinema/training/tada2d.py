@@ -13,7 +13,7 @@ class TAda2D(VideoClassifier):
     Args:
         backbone: The network that is calibrated.
         num_classes: K; taken from the data when None.
-        num_frames: Frames of a clip; only routing `per_frame` depends on it.
+        num_frames: Frames of a clip; only routing `per_frame` depends on it, and causal routers that know a mean.
         calibration: Axes of the kernels that carry a factor.
         routing: What makes the factors: the table in `kinema.operators.routing`.
         routing_ratio: Channels of a layer over hidden channels of its router.
@@ -25,6 +25,7 @@ class TAda2D(VideoClassifier):
         aggregation_kernel: Frames pooled.
         aggregation_norm: `own` for the pooled features, or `shared`.
         non_local: Affinity of one non-local block behind the last stage.
+        causal: Routers and aggregation see the past alone, for online use.
         dropout: Before the classifier.
         optimizer: SGD with Nesterov momentum and the authors' weight decay when None.
         training: Options of `VideoClassifier`: schedule, label_smoothing, freeze_norm, average, normalisation, compile,
@@ -61,6 +62,7 @@ class TAda2D(VideoClassifier):
         aggregation_kernel: int = 3,
         aggregation_norm: Literal["own", "shared"] = "own",
         non_local: Literal["none", "gaussian", "embedded_gaussian", "dot_product"] = "none",
+        causal: bool = False,
         dropout: float = 0.5,
         optimizer: Optimizer | None = None,
         **training: Any,
@@ -78,6 +80,7 @@ class TAda2D(VideoClassifier):
             "aggregation_kernel": aggregation_kernel,
             "aggregation_norm": aggregation_norm,
             "non_local": non_local,
+            "causal": causal,
             "dropout": dropout,
         }
         super().__init__(

@@ -19,6 +19,7 @@ class TimeSformer(VideoClassifier):
         attention_order: Steps one after another, the last one first, or all from the same tokens.
         local_border: Windows of local attention at the border of a frame.
         class_everywhere: The class token takes part in gated steps too, as in the paper's equations.
+        causal: Attention over time sees this frame and the `num_frames` - 1 before it, for online use.
         position: What positions are learnt.
         position_resize: Positions for clips of another size.
         image_size: Side in pixels of the frames whose positions are learnt.
@@ -49,6 +50,7 @@ class TimeSformer(VideoClassifier):
         attention_order: Literal["sequential", "reversed", "parallel"] = "sequential",
         local_border: Literal["clamp", "truncate"] = "clamp",
         class_everywhere: bool = False,
+        causal: bool = False,
         position: Literal["none", "space", "space_time"] = "space_time",
         position_resize: Literal["smooth", "nearest", "none"] = "smooth",
         image_size: int | None = None,
@@ -71,6 +73,7 @@ class TimeSformer(VideoClassifier):
             "attention_order": attention_order,
             "local_border": local_border,
             "class_everywhere": class_everywhere,
+            "causal": causal,
             "position": position,
             "position_resize": position_resize,
             "qkv_bias": qkv_bias,
