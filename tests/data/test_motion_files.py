@@ -230,14 +230,14 @@ def test_an_unreadable_record_is_no_obstacle(easy, copy, record, content):
 def test_clips_of_two_encoders_are_never_mixed(copy, monkeypatch):
     """A pair must come from one encoder, or its frames may differ."""
     next((copy / "videos").glob("*.mp4")).unlink()
-    monkeypatch.setattr(preparing, "_versions", lambda: {"av": "another"})
+    monkeypatch.setattr(preparing, "versions", lambda: {"av": "another"})
     times = {path: path.stat().st_mtime_ns for path in (copy / "videos").iterdir()}
     make(copy.parent)
     assert all(path.stat().st_mtime_ns != before for path, before in times.items())
 
 
 def test_a_whole_set_of_other_versions_is_used_as_it_is(copy, monkeypatch):
-    monkeypatch.setattr(preparing, "_versions", lambda: {"av": "another"})
+    monkeypatch.setattr(preparing, "versions", lambda: {"av": "another"})
     before = {path: path.stat().st_mtime_ns for path in copy.rglob("*.*") if path.name != ".lock"}
     make(copy.parent)
     assert {path: path.stat().st_mtime_ns for path in copy.rglob("*.*") if path.name != ".lock"} == before
@@ -284,7 +284,7 @@ def test_two_processes_may_prepare_one_folder(larger, tmp_path):
 
 def test_a_finished_set_is_not_written_to(easy, monkeypatch):
     """It may lie on a disk that is read-only, where even a lock cannot be made."""
-    monkeypatch.delattr(preparing, "FileLock")
+    monkeypatch.delattr(preparing, "fill_folder")
     assert make(easy.parent) == easy
 
 

@@ -16,24 +16,25 @@ JOURNAL = "journal.jsonl"
 
 
 def verify_motion(folder: str | Path) -> list[str]:
-    """Compare a motion set with the hashes in its manifest.
+    """Compare a motion set, or another set that kinema makes, with the hashes in its manifest.
 
     Returns:
         One sentence for each problem; an empty list for a set that is whole.
     """
     folder = Path(folder)
     try:
-        files = _read_manifest(folder)["files"]
+        manifest = _read_manifest(folder)
     except (FileNotFoundError, NotADirectoryError):
         return [f"{folder} has no {MANIFEST}: it is no motion set, or an unfinished one; run `kinema data motion`"]
     except ValueError as error:
         return [f"{folder / MANIFEST} cannot be read ({error}); run `kinema data motion` to make the set again"]
     problems = []
-    for name, digest in files.items():
+    command = manifest.get("command", "kinema data motion")
+    for name, digest in manifest["files"].items():
         if not (folder / name).is_file():
-            problems.append(f"{name} is missing; run `kinema data motion` to make it again")
+            problems.append(f"{name} is missing; run `{command}` to make it again")
         elif file_hash(folder / name) != digest:
-            problems.append(f"{name} is not the file that was written; run `kinema data motion` to make it again")
+            problems.append(f"{name} is not the file that was written; run `{command}` to make it again")
     return problems
 
 
@@ -63,6 +64,14 @@ def write_file(path: Path, content: bytes) -> str:
     temporary.write_bytes(content)
     temporary.replace(path)
     return hashlib.sha256(content).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any] | None) -> None:
+    """Mark a folder as finished, or, by None, as unfinished."""
+    if manifest is None:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    else:
+        write_file(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def delete_leftovers(folder: Path) -> None:

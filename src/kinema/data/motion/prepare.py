@@ -1,37 +1,22 @@
 """Making the built-in motion set on first use.
 
-A run that is killed loses at most the clips it was working on; the next one completes the folder. One process at a time
-holds the folder's lock, and the others wait for its result.
+A run that is killed loses at most the clips it was working on; the next one completes the folder.
 """
 
 import csv
 import io
-import json
-import os
-import platform
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from filelock import FileLock
 
 from kinema.data.motion.encoding import encode_mp4
-from kinema.data.motion.integrity import (
-    JOURNAL,
-    MANIFEST,
-    delete_leftovers,
-    finished_files,
-    journal_line,
-    verify_motion,
-    write_file,
-)
+from kinema.data.motion.filling import fill_folder, versions
+from kinema.data.motion.integrity import verify_motion
 from kinema.data.motion.scenes import LEVELS, MOTION_CLASSES, REVERSED, draw_clip
-from kinema.data.progress import progress_bar
 
 FORMAT_VERSION = 2
 """Raised whenever the same options come to mean other pictures, so that an old folder never passes for a new one."""
@@ -92,10 +77,13 @@ def prepare_motion(
     folder = Path(root) / f"motion-{level}-{num_train}-{num_val}-seed{seed}-v{FORMAT_VERSION}"
     if not verify_motion(folder):
         return folder  # asked before anything is written: a finished set may lie on a disk that is read-only
+    plan = list(plan_clips(seed, num_train, num_val))
+    header = {"format": FORMAT_VERSION, "options": options, "versions": versions()}
+    files = {clip.path: partial(_make, clip, level) for clip in plan}
+    tables = {f"{split}.csv": _csv(clip for clip in plan if clip.split == split) for split in ("train", "val")}
+    what = f"motion set ({level})"
     try:
-        (folder / "videos").mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            _complete(folder, options, num_workers or _num_processors(), progress)
+        fill_folder(folder, header, files, tables, what=what, num_workers=num_workers, progress=progress)
     except OSError as error:
         raise OSError(
             f"cannot write the motion set to {folder}: {error}; give a root that can be written, with 150 MB to spare"
@@ -118,53 +106,9 @@ def plan_clips(seed: int, num_train: int, num_val: int) -> Iterator[PlannedClip]
             yield PlannedClip(path, label, "val", length, pair, (seed, 1, index))
 
 
-def _complete(folder: Path, options: dict[str, Any], num_workers: int, progress: bool) -> None:
-    if not verify_motion(folder):
-        return  # another process has made it while this one waited for the lock
-    plan = list(plan_clips(options["seed"], options["num_train"], options["num_val"]))
-    header = {"format": FORMAT_VERSION, "options": options, "versions": _versions()}
-    finished = finished_files(folder, header)
-    hashes = {clip.path: finished[clip.path] for clip in plan if clip.path in finished}
-    delete_leftovers(folder)
-    record = [header, *([path, digest] for path, digest in hashes.items())]
-    write_file(folder / JOURNAL, b"".join(map(journal_line, record)))
-    (folder / MANIFEST).unlink(missing_ok=True)
-
-    missing = [clip for clip in plan if clip.path not in hashes]
-    with (folder / JOURNAL).open("ab", buffering=0) as journal, progress_bar(progress) as bar:
-        task = bar.add_task(f"motion set ({options['level']})", total=len(plan), completed=len(hashes))
-        for clip, digest in _make_all(folder, missing, options["level"], num_workers):
-            hashes[clip.path] = digest
-            journal.write(journal_line([clip.path, digest]))
-            bar.advance(task)
-
-    for split in ("train", "val"):
-        hashes[f"{split}.csv"] = write_file(folder / f"{split}.csv", _csv(clip for clip in plan if clip.split == split))
-    write_file(folder / MANIFEST, json.dumps(header | {"files": dict(sorted(hashes.items()))}, indent=1).encode())
-    (folder / JOURNAL).unlink()
-
-
-def _make_all(
-    folder: Path, clips: list[PlannedClip], level: str, num_workers: int
-) -> Iterator[tuple[PlannedClip, str]]:
-    """Yield every clip with its hash as soon as its file is in place."""
-    todo = iter(clips)
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="motion") as pool:
-        running: dict[Future[str], PlannedClip] = {}
-        while True:
-            # Few are handed out at a time, so that an interrupt or a full disk ends the work at once.
-            running |= {
-                pool.submit(_make, folder, clip, level): clip for clip in islice(todo, 2 * num_workers - len(running))
-            }
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
-
-
-def _make(folder: Path, clip: PlannedClip, level: str) -> str:
+def _make(clip: PlannedClip, level: str) -> bytes:
     frames = draw_clip(np.random.default_rng(clip.key), clip.label, LEVELS[level], clip.num_frames)
-    return write_file(folder / clip.path, encode_mp4(frames, intra_only=clip.split == "val"))
+    return encode_mp4(frames, intra_only=clip.split == "val")
 
 
 def _checked_options(level: str, seed: int, num_train: int, num_val: int) -> dict[str, Any]:
@@ -180,15 +124,6 @@ def _checked_options(level: str, seed: int, num_train: int, num_val: int) -> dic
             "better a multiple of 12"
         )
     return {"level": level, "seed": seed, "num_train": num_train, "num_val": num_val}
-
-
-def _versions() -> dict[str, str]:
-    libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
-    return {"numpy": np.__version__, "av": av.__version__, "libavcodec": libavcodec, "machine": platform.machine()}
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _csv(clips: Iterator[PlannedClip]) -> bytes:
