@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kinema.training
+from kinema.cli.training import TrainingCLI
 from kinema.training import VideoClassifier
 
 MODULES = {
@@ -31,6 +32,28 @@ def test_none_is_forgotten():
         if isinstance(kind := getattr(kinema.training, name), type) and issubclass(kind, VideoClassifier)
     }
     assert exported - {"VideoClassifier"} == set(MODULES)
+
+
+class Parsed(TrainingCLI):
+    """Builds everything but the trainer, so nothing is written."""
+
+    def instantiate_trainer(self, **kwargs):
+        return None
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_several_numbers_of_classes_come_from_command_line_and_file(name, tmp_path):
+    options = [f"--model.{option}={value}" for option, value in MODULES[name].items()]
+    command = ["fit", f"--model=kinema.training.{name}", *options, "--data=MotionData", "--data.root=nowhere"]
+    model = Parsed([*command, "--model.num_classes=[97, 300]"]).model
+    assert model.num_classes == (97, 300)
+    clip = torch.zeros(1, 3, 8, 64, 64)
+    model.eval()
+    with torch.no_grad():
+        assert [tuple(logits.shape) for logits in model(clip)] == [(1, 97), (1, 300)]
+    (tmp_path / "classes.yaml").write_text("model:\n  init_args:\n    num_classes: [4, 5]\n")
+    assert Parsed([*command, "--config", str(tmp_path / "classes.yaml")]).model.num_classes == (4, 5)
+    assert Parsed([*command, "--model.num_classes=7"]).model.num_classes == 7
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -30,7 +30,7 @@ class R3D(VideoClassifier):
 
     Args:
         backbone: Its size.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip; only routing `per_frame` depends on it.
         tada: `3d` calibrates the 3 x 3 x 3 convolutions.
         calibration: Axes of the kernels that carry a factor.
@@ -50,7 +50,7 @@ class R3D(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r50"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int = 8,
         tada: Literal["none", "3d"] = "none",
@@ -91,7 +91,7 @@ class R2Plus1D(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r50"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int = 8,
         tada: Literal["none", "2d", "2d+1d"] = "none",
@@ -132,7 +132,7 @@ class SlowOnly(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r50"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int = 8,
         tada: Literal["none", "2d"] = "none",

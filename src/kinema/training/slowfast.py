@@ -26,7 +26,7 @@ class SlowFast(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r50"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int | None = None,
         tada: Literal["none", "2d"] = "none",

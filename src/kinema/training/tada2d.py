@@ -12,7 +12,7 @@ class TAda2D(VideoClassifier):
 
     Args:
         backbone: The network that is calibrated.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip; only routing `per_frame` depends on it, and causal routers that know a mean.
         calibration: Axes of the kernels that carry a factor.
         routing: What makes the factors: the table in `kinema.operators.routing`.
@@ -35,7 +35,7 @@ class TAda2D(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r50"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int = 8,
         calibration: Literal["cin", "cout", "cin+cout", "kernel", "cin+cout+kernel"] = "cin",

@@ -15,7 +15,7 @@ class TAdaConvNeXt(VideoClassifier):
 
     Args:
         size: Of the ConvNeXt.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         version: 1 or 2.
         num_frames: Frames of a clip; only routing `per_frame` depends on it.
         drop_path: Rate of stochastic depth at the last block.
@@ -40,7 +40,7 @@ class TAdaConvNeXt(VideoClassifier):
     def __init__(
         self,
         size: Literal["nano", "tiny", "small", "base"] = "tiny",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         version: Literal[1, 2] = 2,
         num_frames: int | None = None,

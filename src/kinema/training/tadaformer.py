@@ -1,5 +1,6 @@
 """TAdaFormer as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kinema.training.classifier import VideoClassifier
@@ -13,7 +14,7 @@ class TAdaFormer(VideoClassifier):
 
     Args:
         size: Of the transformer.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip; only routing `per_frame` depends on it.
         enhanced: TAda blocks see three frames already where they reduce channels; the authors' choice on
             Something-Something.
@@ -38,7 +39,7 @@ class TAdaFormer(VideoClassifier):
     def __init__(
         self,
         size: Literal["nano", "b16", "l14"] = "b16",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int | None = None,
         enhanced: bool = False,

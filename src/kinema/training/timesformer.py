@@ -1,5 +1,6 @@
 """TimeSformer as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kinema.training.classifier import VideoClassifier
@@ -13,7 +14,7 @@ class TimeSformer(VideoClassifier):
 
     Args:
         size: Of the transformer; hr is for frames of 448 pixels, large for clips of 96 frames.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip whose positions are learnt.
         attention_scheme: Which tokens see which: the table in `kinema.operators.attention`.
         attention_order: Steps one after another, the last one first, or all from the same tokens.
@@ -43,7 +44,7 @@ class TimeSformer(VideoClassifier):
     def __init__(
         self,
         size: Literal["nano", "base", "hr", "large"] = "base",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int | None = None,
         attention_scheme: Literal["space", "joint", "divided", "local_global", "axial"] = "divided",

@@ -1,5 +1,6 @@
 """TimeSformer with rotary positions as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kinema.training.classifier import VideoClassifier
@@ -14,7 +15,7 @@ class TimeSformerRotary(VideoClassifier):
 
     Args:
         size: Of the transformer; every size below is an option of both.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip whose positions are learnt, for rotary=False.
         embed_dim: Size of the embedding.
         depth: Number of blocks.
@@ -36,7 +37,7 @@ class TimeSformerRotary(VideoClassifier):
     def __init__(
         self,
         size: Literal["nano", "base"] = "base",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int | None = None,
         embed_dim: int | None = None,

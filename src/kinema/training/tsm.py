@@ -1,5 +1,6 @@
 """TSM as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kinema.training.classifier import VideoClassifier
@@ -11,7 +12,7 @@ class TSM(VideoClassifier):
 
     Args:
         backbone: The per-frame network.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         shift_fraction: Share of the channels moved in total.
         placement: `residual` shifts inside the residual branch, `in_place` before the block.
         causal: Shift from the past only, for online use.
@@ -27,7 +28,7 @@ class TSM(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r18", "r50", "r101", "mobilenetv2"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         shift_fraction: float = 1 / 4,
         placement: Literal["residual", "in_place"] = "residual",

@@ -1,5 +1,6 @@
 """TSN as a LightningModule."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from kinema.training.classifier import VideoClassifier
@@ -11,7 +12,7 @@ class TSN(VideoClassifier):
 
     Args:
         backbone: The per-frame network.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         mixer: Learnt convolutions over time in the places of TSM's shifts, each channel by itself or all together; none in the
             paper.
         placement: Where these stand: in the residual branch of a block, or before the block.
@@ -24,7 +25,7 @@ class TSN(VideoClassifier):
     def __init__(
         self,
         backbone: Literal["nano", "r18", "r50", "r101", "mobilenetv2"] = "r50",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         mixer: Literal["temporal_conv", "depthwise_temporal_conv"] | None = None,
         placement: Literal["residual", "in_place"] = "residual",

@@ -18,7 +18,7 @@ class UniFormer(VideoClassifier):
 
     Args:
         size: Of the network.
-        num_classes: K; taken from the data when None.
+        num_classes: K, or several such as [97, 300] for a verb and a noun; taken from the data when None.
         num_frames: Frames of a clip; nothing depends on it.
         depths: Blocks in each of the four stages.
         stage_types: Local (L) or global (G) blocks in each stage; LLGG in the paper. For sizes s, b and nano.
@@ -48,7 +48,7 @@ class UniFormer(VideoClassifier):
     def __init__(
         self,
         size: Literal["nano", "xxs", "xs", "s", "b"] = "s",
-        num_classes: int | None = None,
+        num_classes: int | Sequence[int] | None = None,
         *,
         num_frames: int | None = None,
         depths: Sequence[int] | None = None,
