@@ -138,6 +138,19 @@ def test_rates_and_batches_are_the_published_ones(recipes, name):
     assert optimizer["weight_decay"] == decay
 
 
+def test_the_cosine_begins_where_the_code_of_the_family_has_it(recipes):
+    from_start = ("TAda2D", "TAdaConvNeXt", "SlowOnly", "SlowFast", "R3D", "R2Plus1D")
+    counted = {True: 0, False: 0}
+    for name, recipe in recipes.items():
+        schedule = model_of(recipe)["schedule"]
+        if schedule["name"] == "cosine":
+            wanted = family_of(recipe) in from_start
+            assert schedule.get("cosine_from", "warmup") == ("start" if wanted else "warmup"), name
+            assert schedule["final"] == 0 or not wanted, name
+            counted[wanted] += 1
+    assert counted == {True: 57, False: 43}
+
+
 FAMILIES = {
     # name: (rate for 1,000 videos in a step, epochs, views); the first that fits
     r"kinetics400/tsm_\w+_\d+f": (0.15625, 50, "1 clip x 10 crops of 224"),

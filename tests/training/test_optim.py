@@ -1,5 +1,6 @@
 """Parameter groups against TSM's code, and the learning rate over time."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_cosine_after_a_linear_warm_up():
     assert factors[-1] == pytest.approx(0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * 159 / 160)))
 
 
+def test_a_cosine_from_the_start_is_met_by_the_warm_up():
+    schedule = Schedule("cosine", warmup_epochs=2, warmup_start=0.1, cosine_from="start")
+    factors = curve(schedule)
+    cosine = [0.5 * (1 + math.cos(math.pi * step / 200)) for step in range(200)]
+    assert factors[40:] == pytest.approx(cosine[40:])
+    # Linear in between, to the cosine's value: 0.9045 after two of ten epochs.
+    assert factors[0] == pytest.approx(0.1) and factors[20] == pytest.approx((0.1 + cosine[40]) / 2)
+    steps = [b - a for a, b in itertools.pairwise(factors[:41])]
+    assert steps == pytest.approx([(cosine[40] - 0.1) / 40] * 40)
+    # TAda2D on Kinetics-400, as its code computes it: rate 0.24, from 0.01 in 8 of 100 epochs.
+    authors = Schedule("cosine", warmup_epochs=8, warmup_start=0.01 / 0.24, cosine_from="start")
+    rates = [0.24 * authors.factor(e, steps_per_epoch=1, total_steps=100) for e in (0, 4, 8, 50, 99)]
+    end = 0.24 * 0.5 * (math.cos(math.pi * 0.08) + 1)
+    wanted = [0.01, 4 * (end - 0.01) / 8 + 0.01, end, 0.12, 0.24 * 0.5 * (math.cos(math.pi * 0.99) + 1)]
+    assert rates == pytest.approx(wanted) and end == pytest.approx(0.2362, abs=1e-4)
+
+
 def test_multi_step_falls_at_the_milestones():
     factors = curve(Schedule("multi_step", milestones=(4, 8)))
     assert [factors[step] for step in (0, 79, 80, 159, 160)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
@@ -95,6 +113,8 @@ def test_schedules_refuse_what_they_do_not_have():
         Schedule("multi_step")
     with pytest.raises(ValueError, match="cosine has none; use multi_step"):
         Schedule("cosine", milestones=(3,))
+    with pytest.raises(ValueError, match="cosine_from='start' was given, but constant has no cosine"):
+        Schedule("constant", cosine_from="start")
 
 
 def of_every_tensor(network, options):
