@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kinema.cli import main
+from kinema.data.motion import prepare_motion
 
 # For all tests of one process: some watch the memory of the process.
 os.environ["KINEMA_KEEP_FREED_MEMORY"] = "0"
@@ -25,6 +26,12 @@ def one_thread():
 def motion_root(tmp_path_factory):
     """Where the motion set of the tests is made."""
     return tmp_path_factory.mktemp("motion")
+
+
+@pytest.fixture(scope="session")
+def motion(motion_root):
+    """The tiny motion set, with 36 training and 24 validation videos; its files are not to be changed."""
+    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
 
 
 TINY = ["--data.num_train", "36", "--data.num_val", "24", "--data.num_workers", "0", "--data.batch_size", "4"]

@@ -4,24 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from motion_module import module
 
 from kinema.data.augmentation import Augmentation
-from kinema.data.datamodule import VideoDataModule
 from kinema.data.mixing import Mixing
-from kinema.data.motion import prepare_motion
 from kinema.data.published_sampling import PublishedIntervals
-
-
-@pytest.fixture(scope="module")
-def motion(motion_root):
-    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
-
-
-def module(root, **options):
-    options = {"size": 32, "resize": 36, "batch_size": 4, "num_workers": 0, "seed": 5} | options
-    data = VideoDataModule(str(root), **options)
-    data.setup()
-    return data
 
 
 def test_test_clips_have_a_size_of_their_own(motion):
@@ -84,14 +71,6 @@ def test_a_batch_is_mixed_by_its_first_seed_and_validation_never(motion):
     assert kept.all() and twice[0]["target"].shape == (4, len(data.class_names))
     batch = next(iter(data.val_dataloader()))
     assert data.on_after_batch_transfer(batch, 0) is batch and "target" not in batch
-
-
-def test_several_labels_cannot_be_mixed(motion):
-    data = module(motion, mixing=Mixing())
-    batch = next(iter(data.train_dataloader()))
-    batch["label"] = batch["label"].repeat(2, 1).T
-    with pytest.raises(ValueError, match="mixing needs one label for each sample"):
-        data.on_after_batch_transfer(batch, 0)
 
 
 def test_a_configuration_read_back_gives_the_same_options(motion):

@@ -4,24 +4,11 @@ import shutil
 
 import pytest
 import torch
+from motion_module import module
 
 from kinema.data.clips import collate
-from kinema.data.datamodule import VideoDataModule
 from kinema.data.datasets import UTDMHADDepth
 from kinema.data.manifest import ManifestError
-from kinema.data.motion import prepare_motion
-
-
-@pytest.fixture(scope="module")
-def motion(motion_root):
-    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
-
-
-def module(root, **options):
-    options = {"size": 32, "resize": 36, "batch_size": 4, "num_workers": 0, "seed": 5} | options
-    data = VideoDataModule(str(root), **options)
-    data.setup()
-    return data
 
 
 def epoch_of(data, epoch=0):

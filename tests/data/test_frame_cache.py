@@ -8,12 +8,6 @@ import torch
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.frame_cache import FrameCache, prepare_frame_cache
-from kinema.data.motion import prepare_motion
-
-
-@pytest.fixture(scope="module")
-def motion(motion_root):
-    return prepare_motion(motion_root, num_train=36, num_val=24, progress=False)
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+import yaml
 from lightning import Trainer, seed_everything
 from torch.nn import functional as F
 
 from archives import make_archive
 from conftest import REPOSITORY, metrics_of
+from kinema.data.mixing import Mixing
 from kinema.training import TSM
 from kinema.training.restore import Predictor
 from kinema.training.tasks import AllRight
@@ -60,6 +62,47 @@ def test_the_loss_is_the_mean_of_those_of_verb_and_noun(epic):
     torch.testing.assert_close(loss, (verb + noun) / 2)
     with pytest.raises(ValueError, match=r"has 2 classifiers and labels of shape \(3,\) came"):
         module.cross_entropy(logits, batch["label"][:, 0])
+
+
+def test_mixed_batches_weigh_verbs_and_nouns_alike(epic):
+    data = make_archive(
+        "epic100", epic.root.parent / "mixed", **CLIPS, batch_size=3, mixing=Mixing(mixup=0.8, cutmix=0.0)
+    )
+    data.setup()
+    plain = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(dict(plain), 0)
+    share = data.mixing.draw(32, 32, seed=int(plain["seed"][0])).weight
+    assert 0 < share < 1 and batch["target"].shape == (3, 4 + 5)
+    verbs, nouns = batch["target"].split([4, 5], dim=1)
+    for weights, label, size in ((verbs, plain["label"][:, 0], 4), (nouns, plain["label"][:, 1], 5)):
+        own = F.one_hot(label, size).float()
+        torch.testing.assert_close(weights, share * own + (1 - share) * own.flip(0))
+    module, _ = trained(epic, steps=0, label_smoothing=0.1)
+    logits, loss = module.logits_and_loss(module.normalise(batch["clip"]), batch["target"])
+    parts = [
+        F.cross_entropy(logits[0], verbs, label_smoothing=0.1),
+        F.cross_entropy(logits[1], nouns, label_smoothing=0.1),
+    ]
+    torch.testing.assert_close(loss, sum(parts) / 2)
+    with pytest.raises(ValueError, match=r"classifiers of \[4, 5\] classes and weights of shape \(3, 8\) came"):
+        module.cross_entropy(logits, batch["target"][:, 1:])
+
+
+def test_several_labels_are_mixed_and_averaged_in_training(epic, tmp_path, cli):
+    options = ["--data", "EpicKitchens100", "--data.root", epic.root, "--data.subset", "true"]
+    options += ["--data.num_frames", 4, "--data.size", 32, "--data.resize", 32, "--data.num_workers", 0]
+    options += ["--data.batch_size", 3, "--data.mixing.mixup", 0.8, "--model", "TSM", "--model.backbone", "nano"]
+    options += ["--model.num_classes", "[4, 5]", "--ema.decay", 0.9, "--run.root", tmp_path, "--run.wandb", "off"]
+    options += ["--trainer.max_epochs", 1, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    run = cli("fit", *options, config=None)
+    assert metrics_of(run)["videos"] == 6
+    # The configuration of the run holds both numbers and builds the network again.
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["init_args"]["num_classes"] == [4, 5]
+    again = cli("validate", "--config", run / "config.yaml", "--ckpt_path", run, config=None)
+    assert metrics_of(again)["action_top1"] == metrics_of(run)["action_top1"]
+    cli("fit", *options, "--model.num_classes", "[4, 6]", config=None, status=1)
+    assert "the model has (4, 6) classes and the data has (4, 5)" in cli.output.err
 
 
 def test_training_accuracy_needs_both_right():

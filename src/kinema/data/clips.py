@@ -44,7 +44,8 @@ class ClipBatch(TypedDict):
     seed: NotRequired[Int[Tensor, " N"]]
     """In training: what the randomness of each sample came from, for what is drawn for the whole batch."""
     target: NotRequired[Float[Tensor, "N K"]]
-    """In a mixed batch: the weight of each class, to be trained on in place of `label`."""
+    """In a mixed batch: the weight of each class, to be trained on in place of `label`; where a sample has several labels,
+    those of all its tasks behind each other."""
 
 
 @dataclass(frozen=True)

@@ -264,12 +264,13 @@ class VideoDataModule(LightningDataModule):
         """Mix a training batch, on the device; which way follows from the seed of its first sample."""
         if self.mixing is None or "seed" not in batch:
             return batch
-        if batch["label"].ndim > 1:
-            raise ValueError("mixing needs one label for each sample, and these have several; leave --data.mixing out")
         mix = self.mixing.draw(*batch["clip"].shape[-2:], seed=int(batch["seed"][0]))
         if mix is not None:
             batch["clip"] = mix_clips(batch["clip"], mix)
-            batch["target"] = mix_labels(batch["label"], len(self.class_names), mix)
+            sizes = [len(names) for names in self.tasks.values()] or [len(self.class_names)]
+            labels = batch["label"].reshape(-1, len(sizes)).unbind(1)
+            parts = [mix_labels(label, size, mix) for label, size in zip(labels, sizes, strict=True)]
+            batch["target"] = torch.cat(parts, dim=1)
         return batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,18 +9,30 @@ from torchmetrics import Metric
 
 
 def mean_over_tasks(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: tuple[Float[Tensor, "B K"], ...], labels: Int[Tensor, "B tasks"]
+    loss: Callable[[Tensor, Tensor], Tensor],
+    logits: tuple[Float[Tensor, "B K"], ...],
+    labels: Int[Tensor, "B tasks"] | Float[Tensor, "B weights"],
 ) -> Tensor:
     """Mean of the losses of the tasks: of the size of one task's loss, so that learning rates keep their meaning.
 
     Args:
         loss: Loss of one task.
         logits: Of each task.
-        labels: Class ids, a column for each task.
+        labels: Class ids, a column for each task; or, of a mixed batch, the weights of the classes of all tasks behind each
+            other. All tasks of a clip are mixed by the same share, for it is the pixels that are.
 
     Raises:
-        ValueError: If there is not one column of labels for each classifier.
+        ValueError: If there is not one column of labels for each classifier, or of weights for each class.
     """
+    sizes = [part.shape[-1] for part in logits]
+    if labels.is_floating_point():
+        if labels.ndim != 2 or labels.shape[1] != sum(sizes):
+            raise ValueError(
+                f"the network has classifiers of {sizes} classes and weights of shape {tuple(labels.shape)} came; give one "
+                f"weight for each of the {sum(sizes)} classes of each sample"
+            )
+        weights = labels.split(sizes, dim=1)
+        return torch.stack([loss(part, weight) for part, weight in zip(logits, weights, strict=True)]).mean()
     if labels.ndim != 2 or labels.shape[1] != len(logits):
         raise ValueError(
             f"the network has {len(logits)} classifiers and labels of shape {tuple(labels.shape)} came; give one label for "
