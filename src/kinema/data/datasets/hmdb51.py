@@ -3,19 +3,16 @@
 Each class has a list `<class>_test_split<N>.txt` of lines `name.avi 0|1|2`: unused in this split, training, test.
 """
 
-from typing import Any, Literal
-
 from kinema.data.datasets.annotations import Listing, read_lines
-from kinema.data.datasets.archive import ArchiveData
 from kinema.data.datasets.checks import check_num_classes, refuse_duplicates
 from kinema.data.datasets.media import MediaIndex
-from kinema.data.datasets.ucf101 import check_split
+from kinema.data.datasets.three_splits import ThreeSplits
 from kinema.data.manifest import Manifest, ManifestError, VideoRecord
 
 _SPLITS = {"0": None, "1": "train", "2": "test"}
 
 
-class HMDB51(ArchiveData):
+class HMDB51(ThreeSplits):
     """HMDB51: 51 actions from films; numbers are given as the mean of its three splits.
 
     Its test list validates: it has no other. Videos that a split does not use are left out.
@@ -26,13 +23,7 @@ class HMDB51(ArchiveData):
         archive: Options of `ArchiveData`: annotations, prepared, subset, and those of `VideoDataModule`.
     """
 
-    def __init__(self, root: str, *, split: Literal[1, 2, 3] = 1, **archive: Any) -> None:
-        super().__init__(root, **archive)
-        self.split = check_split(split)
-
-    @property
-    def archive_name(self) -> str:
-        return f"hmdb51-split{self.split}"
+    short_name = "hmdb51"
 
     def read_archive(self) -> Listing:
         folder = self.annotation_folder("testTrainMulti_7030_splits", "test_train_splits", "splits")

@@ -1,13 +1,9 @@
 """Jester (Materzynska et al. 2019, ICCV workshops): 27 hand gestures before a webcam, as folders of frames at 12 per second."""
 
-from typing import Any
-
-from kinema.data.datasets.annotations import Listing
-from kinema.data.datasets.archive import ArchiveData
-from kinema.data.datasets.something import ClassOrder, name_with_order, read_twentybn
+from kinema.data.datasets.twentybn import TwentyBNFolders
 
 
-class Jester(ArchiveData):
+class Jester(TwentyBNFolders):
     """Jester: 27 hand gestures; six of them name a side or a turn, so never flip without `flip_pairs`.
 
     Lists are `jester-v1-{train,validation,labels}.csv` in the form of Something-Something V1.
@@ -21,21 +17,5 @@ class Jester(ArchiveData):
         archive: Options of `ArchiveData`: annotations, prepared, subset, and those of `VideoDataModule`.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        class_order: ClassOrder = "sorted",
-        frames: str | None = "{:05d}.jpg",
-        frames_fps: float = 12,
-        **archive: Any,
-    ) -> None:
-        super().__init__(root, frames=frames, frames_fps=frames_fps, **archive)
-        self.class_order: ClassOrder = class_order
-
-    @property
-    def archive_name(self) -> str:
-        return name_with_order("jester", self.class_order)
-
-    def read_archive(self) -> Listing:
-        return read_twentybn(self, "jester-v1", num_classes=27, name="Jester", class_order=self.class_order)
+    short_name, list_prefix, release = "jester", "jester-v1", "Jester"
+    num_release_classes = 27

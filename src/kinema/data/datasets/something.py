@@ -4,20 +4,17 @@ V2 lists `{"id", "label", "template", "placeholders"}` in JSON; the template is 
 "Holding [something] next to [something]". Without the brackets it is a key of `something-something-v2-labels.json`, which
 holds the class ids. Media are `<id>.webm`.
 
-V1 lists `id;class` in CSV files without header and one class a line in `something-something-v1-labels.csv`. Media are
-folders of JPEG files, `<id>/00001.jpg`, 12 a second.
+V1 lists `id;class` in CSV files, see `kinema.data.datasets.twentybn`.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from kinema.data.datasets.annotations import Listing, read_json, read_json_rows, read_lines, read_table
+from kinema.data.datasets.annotations import Listing, read_json, read_json_rows
 from kinema.data.datasets.archive import ArchiveData
 from kinema.data.datasets.checks import check_num_classes, class_id, refuse_duplicates
 from kinema.data.datasets.media import MediaIndex
+from kinema.data.datasets.twentybn import TwentyBNFolders
 from kinema.data.manifest import Manifest, ManifestError, VideoRecord
-
-ClassOrder = Literal["sorted", "listed"]
 
 
 class SomethingSomethingV2(ArchiveData):
@@ -60,7 +57,7 @@ class SomethingSomethingV2(ArchiveData):
         return Listing(Manifest(records, classes), folder.found, [])
 
 
-class SomethingSomethingV1(ArchiveData):
+class SomethingSomethingV1(TwentyBNFolders):
     """Something-Something V1: the same 174 classes as V2 as folders of frames at 12 per second.
 
     Args:
@@ -72,76 +69,11 @@ class SomethingSomethingV1(ArchiveData):
         archive: Options of `ArchiveData`: annotations, prepared, subset, and those of `VideoDataModule`.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        class_order: ClassOrder = "sorted",
-        frames: str | None = "{:05d}.jpg",
-        frames_fps: float = 12,
-        **archive: Any,
-    ) -> None:
-        super().__init__(root, frames=frames, frames_fps=frames_fps, **archive)
-        self.class_order: ClassOrder = class_order
+    short_name, list_prefix, release = "ssv1", "something-something-v1", "Something-Something V1"
+    num_release_classes = 174
 
-    @property
-    def archive_name(self) -> str:
-        return name_with_order("ssv1", self.class_order)
-
-    def read_archive(self) -> Listing:
-        return read_twentybn(
-            self,
-            "something-something-v1",
-            num_classes=174,
-            name="Something-Something V1",
-            class_order=self.class_order,
-            clean=lambda label: label.replace("[", "").replace("]", ""),
-        )
-
-
-def read_twentybn(
-    data: ArchiveData,
-    prefix: str,
-    *,
-    num_classes: int,
-    name: str,
-    class_order: ClassOrder,
-    clean: Callable[[str], str] = str,
-) -> Listing:
-    """Read the lists of a 20BN release in CSV: `<prefix>-{train,validation,labels}.csv`.
-
-    Args:
-        data: The data module that asks.
-        prefix: How the names of the lists begin.
-        num_classes: Of the release.
-        name: Of the release, for messages.
-        class_order: See `SomethingSomethingV1`.
-        clean: What makes a class name of a label.
-    """
-    folder = data.annotation_folder("labels")
-    path = folder.need(f"{prefix}-labels.csv")
-    listed = [(clean(row["line"]), row.where) for row in read_lines(path)]
-    refuse_duplicates(listed, "class")
-    classes = [label for label, _ in listed]
-    check_num_classes(len(classes), num_classes, name, path, subset=data.subset)
-    if class_order == "sorted":
-        classes = sorted(classes)
-    ids = {label: index for index, label in enumerate(classes)}
-    media = MediaIndex(data.root, pictures=data.folders is not None)
-    records, keys = [], []
-    for split, part in (("train", "train"), ("val", "validation")):
-        rows = read_table(folder.need(f"{prefix}-{part}.csv"), ("id", "label"), delimiter=";", header=False)
-        for row in rows:
-            place = media.find(row["id"], row["id"] + ("" if data.folders else ".webm"))
-            label = class_id(clean(row["label"]), ids, row.where)
-            records.append(VideoRecord(place, label, split=split, metadata={"id": row["id"]}))
-            keys.append((row["id"], row.where))
-    refuse_duplicates(keys, "id")
-    return Listing(Manifest(records, classes), folder.found, [])
-
-
-def name_with_order(name: str, class_order: ClassOrder) -> str:
-    return name if class_order == "sorted" else f"{name}-{class_order}"
+    def class_of(self, label: str) -> str:
+        return label.replace("[", "").replace("]", "")
 
 
 def _names_by_id(labels: dict[str, Any], where: str) -> list[str]:

@@ -4,16 +4,14 @@
 `testlist0N.txt` the same without the number.
 """
 
-from typing import Any, Literal
-
 from kinema.data.datasets.annotations import Listing, read_lines
-from kinema.data.datasets.archive import ArchiveData
 from kinema.data.datasets.checks import check_num_classes, class_id, refuse_duplicates
 from kinema.data.datasets.media import MediaIndex
+from kinema.data.datasets.three_splits import ThreeSplits
 from kinema.data.manifest import Manifest, ManifestError, VideoRecord
 
 
-class UCF101(ArchiveData):
+class UCF101(ThreeSplits):
     """UCF101: 101 actions; numbers are given as the mean of its three splits.
 
     Its test list validates: it has no other.
@@ -24,13 +22,7 @@ class UCF101(ArchiveData):
         archive: Options of `ArchiveData`: annotations, prepared, subset, and those of `VideoDataModule`.
     """
 
-    def __init__(self, root: str, *, split: Literal[1, 2, 3] = 1, **archive: Any) -> None:
-        super().__init__(root, **archive)
-        self.split = check_split(split)
-
-    @property
-    def archive_name(self) -> str:
-        return f"ucf101-split{self.split}"
+    short_name = "ucf101"
 
     def read_archive(self) -> Listing:
         folder = self.annotation_folder("ucfTrainTestlist", "splits")
@@ -63,9 +55,3 @@ class UCF101(ArchiveData):
                 keys.append((stem, row.where))
         refuse_duplicates(keys, "video")
         return Listing(Manifest(records, classes), folder.found, [])
-
-
-def check_split(split: int) -> int:
-    if split not in (1, 2, 3):
-        raise ValueError(f"split={split} was given; there are the splits 1, 2 and 3")
-    return split
