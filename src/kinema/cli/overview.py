@@ -21,9 +21,12 @@ def short_help(command: str) -> str:
     from kinema import training
     from kinema.data import datasets
     from kinema.data.datamodule import VideoDataModule
+    from kinema.data.features import FeatureData
+    from kinema.training.recorded import RecordedModule
 
-    architectures = _classes(training, training.VideoClassifier)
-    sets = {"VideoDataModule": VideoDataModule, **_classes(datasets, VideoDataModule)}
+    architectures = _classes(training, RecordedModule)
+    architectures.pop("VideoClassifier")  # what the others share
+    sets = {"VideoDataModule": VideoDataModule, **_classes(datasets, VideoDataModule), "FeatureData": FeatureData}
     return "\n".join(
         [
             f"usage: kinema {command} --config FILE [--config OVERLAY] [--OPTION VALUE ...]",

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentError
-from lightning import Callback, Trainer
+from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
@@ -29,13 +29,13 @@ from kinema.cli.overview import short_help
 from kinema.data import datasets  # imported, they are known to --data by their names
 from kinema.data.datamodule import VideoDataModule
 from kinema.evaluation.frame_order import FrameOrder
-from kinema.training import VideoClassifier
 from kinema.training.averaging import AverageWeights, Ema
 from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
 from kinema.training.classifier import takes_all
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
 from kinema.training.memory import keep_freed_memory
 from kinema.training.record import RunFolder, checkpoint_of
+from kinema.training.recorded import RecordedModule
 
 _STRICT: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
@@ -81,13 +81,13 @@ class ProgressBar(RichProgressBar):
 
 
 class TrainingCLI(LightningCLI):
-    """Lightning's CLI over `VideoClassifier` and `VideoDataModule`, recording each run in its own folder."""
+    """Lightning's CLI over kinema's modules and data modules, recording each run in its own folder."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.run_folder: RunFolder
         super().__init__(
-            VideoClassifier,
-            VideoDataModule,
+            RecordedModule,
+            LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=None,
@@ -313,7 +313,7 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
     folder = cli.run_folder
     if status == 0 and folder.metrics.is_file():
         metrics = json.loads(folder.metrics.read_text(encoding="utf-8"))
-        undecodable = f", {metrics['undecodable']} undecodable" if metrics["undecodable"] else ""
+        undecodable = f", {metrics['undecodable']} undecodable" if metrics.get("undecodable") else ""
         stage = "test" if cli.subcommand == "test" else "val"
         limit = getattr(cli.trainer, f"limit_{stage}_batches")
         if not takes_all(limit):
@@ -321,10 +321,11 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
                 f"note: limit_{stage}_batches={limit} left videos out; --trainer.limit_{stage}_batches 1.0 takes all",
                 file=sys.stderr,
             )
-        print(
-            f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%} on {metrics['videos']} videos{undecodable} "
-            f"in {metrics['seconds']:.0f} s"
-        )
+        if "top1" in metrics:
+            told = f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%}"
+        else:
+            told = f"average mAP {metrics['average_mAP']:.1%}, AR@100 {metrics['AR@100']:.1%}"
+        print(f"{told} on {metrics['videos']} videos{undecodable} in {metrics['seconds']:.0f} s")
     print(folder.path)
 
 
@@ -384,8 +385,8 @@ def _nearest(name: str) -> str:
 
     import kinema.training as modules
 
-    models = _subclasses(modules, VideoClassifier)
-    data = ["VideoDataModule", *_subclasses(datasets, VideoDataModule)]
+    models = _subclasses(modules, RecordedModule)
+    data = ["FeatureData", "VideoDataModule", *_subclasses(datasets, VideoDataModule)]
     close = get_close_matches(name, [*models, *data], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}Known as --model are {', '.join(models)}; as --data {', '.join(data)}"

@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from kinema.data.rand_augment import RandAugment
-from kinema.data.rand_augment_ops import Frames, Interpolation
 from kinema.data.random_erasing import Filling, RandomErasing
+from kinema.data.warp import Frames, Interpolation
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,11 @@ class VideoWindows(TypedDict):
         windows: Where each lies.
         segments: As in `WindowBatch`, of each window.
         labels: As in `WindowBatch`, of each window.
-        file: The feature file, without its features.
+        file: The feature file.
+        name: Name of the video in the annotations.
     """
 
+    name: str
     features: Float[Tensor, "W D T"]
     windows: list[Window]
     segments: list[Float[Tensor, "G 2"]]
@@ -366,6 +368,7 @@ class _Videos(Dataset):
         columns = [self.data.windows.sample(file.features, file, window) for window in windows]
         targets = [self.data.targets_of(self.by_video[video], window) for window in windows]
         return {
+            "name": video,
             "features": torch.stack([column for column in columns if column is not None]),
             "windows": windows,
             "segments": [segments for segments, _ in targets],

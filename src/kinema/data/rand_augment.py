@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kinema.data.rand_augment_ops import OPERATIONS, Frames, Interpolation, Strength
+from kinema.data.rand_augment_ops import OPERATIONS, Strength
+from kinema.data.warp import Frames, Interpolation
 
 _SECTION = re.compile(r"(mstd|mmax|inc|m|n|p)(inf|\d+(?:\.\d+)?)")
 

@@ -2,26 +2,19 @@
 
 Ranges and order are those of timm's and PySlowFast's RandAugment, which follow Cubuk et al. 2020 (arXiv:1909.13719, section
 3). The operations on colours are torchvision's, which work on each frame by its own statistics, as PySlowFast does; they
-differ from PIL's by rounding. What moves pixels is `warp`, see there. `posterize` at level 10 keeps no bit, which is black; PIL
-once gave that too and now refuses it.
+differ from PIL's by rounding. What moves pixels is `kinema.data.warp`. `posterize` at level 10 keeps no bit, which is black;
+PIL once gave that too and now refuses it.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
 from torchvision.transforms.v2 import functional as F
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
-Frames = UInt8[Tensor, "T C H W"]
-Matrix = tuple[float, float, float, float, float, float]
+from kinema.data.warp import Frames, Interpolation, warp
 
-_GRAY = 128.0
 _STRONGEST = 10.0  # the level at which an operation has the strength stated here
 _ROTATION, _SHEAR, _TRANSLATION = 30.0, 0.3, 0.45  # degrees, tangent, share of the side
 
@@ -67,29 +60,6 @@ class Strength:
 
 
 Operation = Callable[[Frames, Strength], Frames]
-
-
-def warp(frames: Frames, matrix: Matrix, interpolation: Interpolation) -> Frames:
-    """Take the pixel at (x, y) from (a x + b y + c, d x + e y + f), the same in all frames.
-
-    Coordinates are in pixels from the top left corner of the frame, pixel centres at halves, as in PIL. What comes from
-    outside the frame is gray (128), blended with the border over half a pixel. Bicubic is torch's, with A = -0.75; PIL's
-    has -0.5.
-    """
-    a, b, c, d, e, f = matrix
-    height, width = frames.shape[-2:]
-    # grid_sample counts from -1 to 1 from edge to edge.
-    theta = torch.tensor(
-        [
-            [a, b * height / width, a - 1 + b * height / width + 2 * c / width],
-            [d * width / height, e, e - 1 + d * width / height + 2 * f / height],
-        ]
-    )
-    # All frames as channels of one picture: the places to look at are then computed once, and not once a frame.
-    picture = frames.reshape(1, -1, height, width).float().sub_(_GRAY)
-    grid = affine_grid(theta[None], [1, 1, height, width], align_corners=False)
-    moved = grid_sample(picture, grid, mode=interpolation, padding_mode="zeros", align_corners=False)
-    return moved.add_(_GRAY).round_().clamp_(0, 255).to(torch.uint8).reshape(frames.shape)
 
 
 def rotate(frames: Frames, degrees: float, interpolation: Interpolation) -> Frames:

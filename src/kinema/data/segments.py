@@ -84,6 +84,11 @@ class Annotations:
             found[segment.video].append(segment)
         return found
 
+    def of_videos(self, names: Iterable[str]) -> "Annotations":
+        """These videos alone and their segments; classes stay as they are."""
+        videos = {name: self.videos[name] for name in names}
+        return replace(self, videos=videos, segments=[segment for segment in self.segments if segment.video in videos])
+
     def where(self, *, subset: str) -> "Annotations":
         """The videos of a subset and their segments; classes stay as they are.
 

@@ -1,5 +1,6 @@
 """What a boundary-matching network should say of a window (Lin et al. 2019, section 3.4, arXiv:1907.09702)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -58,6 +59,32 @@ def window_targets(segments: Float[Tensor, "G 2"], num_bins: int, max_bins: int)
     shared = (torch.minimum(last, end) - torch.maximum(first, begin)).clamp(min=0)
     iou, segment = (shared / (last - first + end - begin - shared)).max(0)
     return Targets(_near(segments[:, 0], bins), _near(segments[:, 1], bins), iou, segment, valid)
+
+
+def stack_targets(targets: Sequence[Targets]) -> Targets:
+    """The targets of a batch of windows."""
+    return Targets(*(torch.stack(parts) for parts in zip(*targets, strict=True)))
+
+
+def proposal_offsets(segments: Float[Tensor, "G 2"], targets: Targets) -> Float[Tensor, "2 D T"]:
+    """How far the segment that a proposal overlaps with most starts and ends behind it, as shares of the proposal's length.
+
+    Zero where nothing happens in the window.
+    """
+    num_lengths, num_bins = targets.iou.shape
+    if not len(segments):
+        return targets.iou.new_zeros(2, num_lengths, num_bins)
+    first = torch.arange(num_bins, dtype=torch.float64).expand(num_lengths, num_bins)
+    length = torch.arange(1, num_lengths + 1, dtype=torch.float64)[:, None]
+    own = torch.stack([first, first + length])
+    return (segments.double()[targets.segment].permute(2, 0, 1) - own) / length
+
+
+def proposal_labels(labels: Int[Tensor, "G tasks"], targets: Targets) -> tuple[Int[Tensor, "D T"], ...]:
+    """For each task, the class of the segment that a proposal overlaps with most; -1 where nothing happens."""
+    if not len(labels):
+        return tuple(torch.full_like(targets.segment, -1) for _ in range(labels.shape[1]))
+    return tuple(labels[targets.segment].permute(2, 0, 1))
 
 
 def _near(boundaries: Float[Tensor, " G"], bins: Float[Tensor, " T"]) -> Float[Tensor, " T"]:

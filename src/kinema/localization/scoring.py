@@ -27,7 +27,8 @@ def detection_metrics(
     `average_mAP` and `mAP@0.50` and so on; of a verb and a noun `verb_average_mAP`, `noun_...`, `action_...` (which
     `average_mAP` repeats). `AR@1` to `AR@100` are recall by proposals per video, `AR_AUC` the area under it.
 
-    A video without detections lowers recall; one in which nothing is annotated can only add wrong detections.
+    A video without detections lowers recall; one in which nothing is annotated can only add wrong detections. Where no
+    detection has a label, all classes count as one, and `class_agnostic` is 1.
 
     Args:
         annotations: Of exactly the videos that count.
@@ -35,7 +36,7 @@ def detection_metrics(
         tiou: Thresholds; ActivityNet's, or EPIC's where there are several tasks, when None.
 
     Raises:
-        ValueError: If there are detections of other videos, or without a label, a score is NaN, or nothing is annotated.
+        ValueError: If there are detections of other videos, or some have a label and some not, a score is NaN, or nothing is annotated.
     """
     strange = sorted(set(found) - set(annotations.videos))
     if strange:
@@ -44,18 +45,27 @@ def detection_metrics(
             "annotations of these videos, or leave the detections out"
         )
     numbers = {name: number for number, name in enumerate(annotations.videos)}
-    several = bool(annotations.tasks)
-    truth = _spans([(numbers[s.video], s.start, s.end, 0.0, s.label) for s in annotations.segments], annotations)
-    rows = [(numbers[video], d.start, d.end, d.score, d.label) for video, each in found.items() for d in each]
-    if any(row[-1] is None for row in rows):
-        raise ValueError("detections without a label were given; features with class scores give them one")
-    spans = _spans(rows, annotations)  # pyrefly: ignore[bad-argument-type]
-    if several:
+    labels = [d.label for each in found.values() for d in each]
+    agnostic = bool(labels) and all(label is None for label in labels)
+    if not agnostic and any(label is None for label in labels):
+        raise ValueError(
+            f"{labels.count(None)} of {len(labels)} detections have no label; write features with class scores for all videos"
+        )
+    rows = [
+        (numbers[video], d.start, d.end, d.score, 0 if d.label is None else d.label)
+        for video, each in found.items()
+        for d in each
+    ]
+    segments = [(numbers[s.video], s.start, s.end, 0.0, 0 if agnostic else s.label) for s in annotations.segments]
+    of_classes = None if agnostic else annotations
+    truth, spans = _spans(segments, of_classes), _spans(rows, of_classes)
+    if annotations.tasks and not agnostic:
         parts = action_precision(truth, spans, tuple(annotations.tasks), tiou or EPIC_TIOU)
         metrics = detection_summary(parts)
         metrics = {"average_mAP": metrics["action_average_mAP"], **metrics}
     else:
         metrics = detection_summary(average_precision(truth, spans, tiou or ACTIVITYNET_TIOU))
+    metrics |= {"class_agnostic": 1.0} if agnostic else {}
     return metrics | recall_metrics(annotations, found)
 
 

@@ -1,5 +1,6 @@
-"""LightningModules: all training logic in one, and one thin module per architecture."""
+"""LightningModules: all training of classifiers in one, one thin module per architecture, and localization."""
 
+from kinema.training.bmn import BMN
 from kinema.training.classifier import NonFiniteLossError, VideoClassifier
 from kinema.training.optim import Optimizer
 from kinema.training.resnet3d import R3D, R2Plus1D, SlowOnly
@@ -15,6 +16,7 @@ from kinema.training.tsn import TSN
 from kinema.training.uniformer import UniFormer
 
 __all__ = [
+    "BMN",
     "R3D",
     "TSM",
     "TSN",

@@ -14,23 +14,25 @@ from lightning import Callback, LightningModule, Trainer
 
 from kinema.data.clips import ClipBatch
 from kinema.data.decoding import DecodeError
+from kinema.data.features import FeatureData
 from kinema.evaluation.frame_order import FrameOrder
-from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores, write_task_scores
-from kinema.evaluation.task_views import TaskScores
+from kinema.evaluation.metrics import video_metrics
 from kinema.training.classifier import VideoClassifier
 from kinema.training.record import RunFolder
+from kinema.training.recorded import RecordedModule
 
 
 class Checkpoints(Callback):
     """Keep `last.ckpt` and `best.ckpt` in the run folder.
 
-    `last` is written every `every_steps` optimiser steps, after every epoch, and on SIGTERM. `best` is the epoch of the
-    highest validation top-1. Both replace the old file in one step: a run killed while saving keeps the one before.
+    `last` is written every `every_steps` optimiser steps, after every epoch, and on SIGTERM. `best` is the epoch whose
+    validation was best by the module's headline: top-1, or average mAP. Both replace the old file in one step: a run killed
+    while saving keeps the one before.
     """
 
     def __init__(self, run: RunFolder, every_steps: int | None = None) -> None:
         self.run, self.every_steps = run, every_steps
-        self.best_top1, self.best_epoch = -1.0, -1
+        self.best, self.best_epoch = -1.0, -1
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
@@ -40,19 +42,18 @@ class Checkpoints(Callback):
             self._save(trainer, "last")
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, VideoClassifier)
-        if "val" in module.evaluated:
-            top1 = video_metrics(module.evaluated["val"])["top1"]
-            if top1 > self.best_top1:
-                self.best_top1, self.best_epoch = top1, trainer.current_epoch
-                self._save(trainer, "best")
+        assert isinstance(module, RecordedModule)
+        measured = module.measured("val")
+        if measured is not None and measured[module.headline] > self.best:
+            self.best, self.best_epoch = measured[module.headline], trainer.current_epoch
+            self._save(trainer, "best")
         self._save(trainer, "last")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_top1": self.best_top1, "best_epoch": self.best_epoch}
+        return {"best_top1": self.best, "best_epoch": self.best_epoch}  # the name is that of files already written
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_top1, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
+        self.best, self.best_epoch = state_dict["best_top1"], state_dict["best_epoch"]
 
     def _save(self, trainer: Trainer, name: str) -> None:
         target = self.run.checkpoints / f"{name}.ckpt"
@@ -84,26 +85,34 @@ class Report(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        assert isinstance(module, RecordedModule)
+        name = module.headline
+        found = {key: float(value) for key, value in trainer.callback_metrics.items()}
         parts = [
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
             f"loss {found.get('train/loss', math.nan):.3f}",
         ]
-        parts += [f"{part} top-1 {found[f'{part}/top1']:.1%}" for part in ("train", "val") if f"{part}/top1" in found]
+        parts += [
+            f"{part} {module.headline_told} {found[f'{part}/{name}']:.1%}"
+            for part in ("train", "val")
+            if f"{part}/{name}" in found
+        ]
         _say(trainer, ", ".join([*parts, f"{time.monotonic() - self._since:.0f} s"]))
 
     def _introduce(self, trainer: Trainer, module: LightningModule, parts: tuple[str, ...]) -> None:
         if not trainer.is_global_zero:
             return
-        assert isinstance(module, VideoClassifier)
+        assert isinstance(module, RecordedModule)
         data = trainer.datamodule  # pyrefly: ignore[missing-attribute]
         names = data.class_names
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        counts = " and ".join(f"{len(data.manifests[part])} {_PARTS[part]}" for part in parts)
+        counts = " and ".join(f"{_count(data, part)} {_PARTS[part]}" for part in parts)
         millions = sum(parameter.numel() for parameter in module.network.parameters()) / 1e6
         print(f"{len(names)} classes ({shown}), {counts} videos in {data.root}")
+        for note in data.notes if isinstance(data, FeatureData) else ():
+            print(note)
         print(f"{module.model_name}, {millions:.2f} M parameters, on {module.device}", flush=True)
-        if trainer.state.fn == "fit" and (told := _step_of(trainer, module)):
+        if isinstance(module, VideoClassifier) and trainer.state.fn == "fit" and (told := _step_of(trainer, module)):
             print(told, flush=True)
 
 
@@ -120,6 +129,11 @@ def _step_of(trainer: Trainer, module: VideoClassifier) -> str | None:
 
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def _count(data: Any, part: str) -> int:
+    """Videos of a part of the data."""
+    return len(data.annotations[part].videos) if isinstance(data, FeatureData) else len(data.manifests[part])
 
 
 def _say(trainer: Trainer, text: str) -> None:
@@ -172,7 +186,7 @@ class DecodeGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: ClipBatch, index: int
     ) -> None:
-        fresh = [(name, reason) for name, reason in batch["failures"] if name not in self.failed]
+        fresh = [(name, reason) for name, reason in batch.get("failures", ()) if name not in self.failed]
         if fresh:
             self.failed.update(fresh)
             self._judge(trainer)
@@ -213,7 +227,7 @@ class DecodeGuard(Callback):
 
 
 class RecordEvaluation(Callback):
-    """Write the scores of every video, the confusion matrix and `metrics.json` after each evaluation.
+    """Write what an evaluation found of every video, and `metrics.json`, after each of them.
 
     After training also the top-1 with the frames of every validation video in other orders, as `top1_<order>`.
     """
@@ -236,6 +250,11 @@ class RecordEvaluation(Callback):
         self._saved_seconds = state_dict["seconds"]
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.frame_orders and not isinstance(module, VideoClassifier):
+            raise ValueError(
+                f"run.frame_orders={list(self.frame_orders)} reorders the frames of videos, and {type(module).__name__} reads "
+                "features; leave it out"
+            )
         # Only a run that goes on counts the time before; validating a checkpoint does not.
         self.seconds_before, self._saved_seconds = self._saved_seconds, 0.0
 
@@ -246,33 +265,22 @@ class RecordEvaluation(Callback):
         self._record(trainer, module, "test")
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        assert isinstance(module, VideoClassifier)
-        if "val" in module.evaluated:
+        assert isinstance(module, RecordedModule)
+        if module.measured("val") is not None:
             for order in self.frame_orders:
+                assert isinstance(module, VideoClassifier)
                 self.in_order[f"top1_{order}"] = video_metrics(module.evaluate_in_order(order))["top1"]
             self._write_metrics(trainer, module, "val")
 
     def _record(self, trainer: Trainer, module: LightningModule, part: str) -> None:
-        assert isinstance(module, VideoClassifier)
+        assert isinstance(module, RecordedModule)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        videos = module.evaluated[part]
-        records = trainer.datamodule.manifests[part].records  # pyrefly: ignore[missing-attribute]
-        names = [records[index].path for index in videos.videos.tolist()]
-        if isinstance(videos, TaskScores):
-            write_task_scores(self.run.scores(part), videos, names, module.tasks)
-            for task, of_task in videos.tasks.items():
-                title, picture = f"{self.run.path.name}, {part}, {task}", self.run.confusion(f"{part}_{task}")
-                draw_confusion(picture, confusion(of_task), module.tasks[task], title=title)
-            self._write_metrics(trainer, module, part)
-            return
-        classes = module.class_names or [str(label) for label in range(videos.scores.shape[1])]
-        write_scores(self.run.scores(part), videos, names, classes)
-        draw_confusion(self.run.confusion(part), confusion(videos), classes, title=f"{self.run.path.name}, {part}")
+        module.write_results(part, self.run, trainer.datamodule)  # pyrefly: ignore[missing-attribute]
         self._write_metrics(trainer, module, part)
 
     def _write_metrics(self, trainer: Trainer, module: LightningModule, part: str) -> None:
-        assert isinstance(module, VideoClassifier)
+        assert isinstance(module, RecordedModule)
         if not trainer.is_global_zero:
             return
         callbacks: list[Callback] = trainer.callbacks  # pyrefly: ignore[missing-attribute]
@@ -288,6 +296,6 @@ class RecordEvaluation(Callback):
             facts |= {"epochs": done, "steps": trainer.global_step}
             facts |= {"undecodable_train": len(guard.failed) if guard is not None else 0}
         if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
-            facts |= {"best_top1": checkpoints.best_top1, "best_epoch": checkpoints.best_epoch + 1}
-        measured = video_metrics(module.evaluated[part]) | self.in_order
+            facts |= {f"best_{module.headline}": checkpoints.best, "best_epoch": checkpoints.best_epoch + 1}
+        measured = (module.measured(part) or {}) | self.in_order
         self.run.write_metrics(measured | {"seconds": round(self.seconds, 2)} | facts)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from jaxtyping import Float, Int
-from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,12 +19,14 @@ from kinema.data.clips import ClipBatch
 from kinema.data.transforms import Normalisation, Normalise
 from kinema.evaluation.frame_order import FrameOrder, reorder_frames
 from kinema.evaluation.latency import need_compiler
-from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores, write_task_scores
 from kinema.evaluation.task_views import TaskScores, TaskViewScores
 from kinema.evaluation.views import Average, VideoScores, ViewScores
 from kinema.models import create_model
 from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
+from kinema.training.record import RunFolder
+from kinema.training.recorded import RecordedModule
 from kinema.training.schedule import Schedule
 from kinema.training.sharding import need_shards, shard_network
 from kinema.training.tasks import AllRight, detached, mean_over_tasks
@@ -38,7 +39,7 @@ class NonFiniteLossError(RuntimeError):
     """The loss became NaN or infinite; the text names the videos of the batch."""
 
 
-class VideoClassifier(LightningModule):
+class VideoClassifier(RecordedModule):
     """Trains and evaluates a video network; each architecture is a subclass whose constructor is its schema.
 
     Args:
@@ -54,6 +55,9 @@ class VideoClassifier(LightningModule):
         compile: Compile the network with `torch.compile`.
         channels_last: Keep activations channels-last, which convolutions often prefer.
     """
+
+    headline: ClassVar[str] = "top1"
+    headline_told: ClassVar[str] = "top-1"
 
     def __init__(
         self,
@@ -75,11 +79,11 @@ class VideoClassifier(LightningModule):
         self._keep_primitive_hparams()
         self.model_name, self.options = model, dict(options)
         self.num_classes = num_classes if num_classes is None or isinstance(num_classes, int) else tuple(num_classes)
-        self.optimizer = _as(Optimizer, optimizer)
-        self.schedule = _as(Schedule, schedule)
+        self.optimizer = as_options(Optimizer, optimizer)
+        self.schedule = as_options(Schedule, schedule)
         self.label_smoothing, self.freeze_norm = label_smoothing, freeze_norm
         self.average: Average = average
-        self.normalise = Normalise(_as(Normalisation, normalisation))
+        self.normalise = Normalise(as_options(Normalisation, normalisation))
         self.compile_network, self.channels_last = compile, channels_last
         self.class_names: list[str] | None = None
         self.tasks: dict[str, list[str]] = {}
@@ -219,6 +223,24 @@ class VideoClassifier(LightningModule):
         self.class_names = names or self.class_names
 
     @torch.no_grad()
+    def measured(self, part: str) -> dict[str, float] | None:
+        return video_metrics(self.evaluated[part]) if part in self.evaluated else None
+
+    def write_results(self, part: str, run: RunFolder, data: Any) -> None:
+        """The scores of every video, and a confusion matrix of each task."""
+        videos = self.evaluated[part]
+        names = [data.manifests[part].records[index].path for index in videos.videos.tolist()]
+        title = f"{run.path.name}, {part}"
+        if isinstance(videos, TaskScores):
+            write_task_scores(run.scores(part), videos, names, self.tasks)
+            for task, scores in videos.tasks.items():
+                picture = run.confusion(f"{part}_{task}")
+                draw_confusion(picture, confusion(scores), self.tasks[task], title=f"{title}, {task}")
+            return
+        classes = self.class_names or [str(label) for label in range(videos.scores.shape[1])]
+        write_scores(run.scores(part), videos, names, classes)
+        draw_confusion(run.confusion(part), confusion(videos), classes, title=title)
+
     def evaluate_in_order(self, order: FrameOrder) -> VideoScores | TaskScores:
         """The scores of all validation videos with their frames in another order; to be called while a trainer is set up."""
         trainer, training = self.trainer, self.training
@@ -312,7 +334,7 @@ def takes_all(limit: int | float) -> bool:
     return isinstance(limit, float) and limit == 1.0
 
 
-def _as(kind: type[T], value: T | Mapping[str, Any] | None) -> T:
+def as_options(kind: type[T], value: T | Mapping[str, Any] | None) -> T:
     """A dataclass given as such, as the mapping found in a checkpoint, or not at all."""
     if isinstance(value, kind):
         return value
