@@ -222,7 +222,6 @@ class VideoClassifier(RecordedModule):
             )
         self.class_names = names or self.class_names
 
-    @torch.no_grad()
     def measured(self, part: str) -> dict[str, float] | None:
         return video_metrics(self.evaluated[part]) if part in self.evaluated else None
 
@@ -241,6 +240,7 @@ class VideoClassifier(RecordedModule):
         write_scores(run.scores(part), videos, names, classes)
         draw_confusion(run.confusion(part), confusion(videos), classes, title=title)
 
+    @torch.no_grad()
     def evaluate_in_order(self, order: FrameOrder) -> VideoScores | TaskScores:
         """The scores of all validation videos with their frames in another order; to be called while a trainer is set up."""
         trainer, training = self.trainer, self.training
