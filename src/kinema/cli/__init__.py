@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sweep": ("kinema.cli.sweep", "run the variants of an experiment with several seeds"),
     "ensemble": ("kinema.cli.ensemble", "average the scores of several runs"),
     "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
+    "export": ("kinema.cli.export", "write a classifier as a file that runs without kinema"),
     "models": ("kinema.cli.models", "list the networks"),
     "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),
     "convert": ("kinema.cli.convert", "write a checkpoint in another layout"),

@@ -1,12 +1,12 @@
 """A map-style dataset of clips: a record of a manifest becomes pixels."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,8 +17,8 @@ from kinema.data.decoding import DecodeError, Decoder, open_video
 from kinema.data.frame_cache import FrameSource, OpenedVideo
 from kinema.data.loader import sample_seed
 from kinema.data.manifest import Manifest, VideoRecord, resolve
-from kinema.data.published_sampling import PublishedScheme
-from kinema.data.sampling import Clip, ClipKind, FrameScheme, draw_clips
+from kinema.data.published_sampling import PublishedIntervals, PublishedScheme, PublishedSegments
+from kinema.data.sampling import Clip, ClipKind, Dense, FrameScheme, Segments, draw_clips
 from kinema.data.transforms import EvalTransform, TrainTransform
 
 SUBSTITUTION_TRIES = 10
@@ -83,6 +83,26 @@ class EvalClips:
         self.scheme, self.transform, self.kind = scheme, transform, kind
         self.num_clips, self.decoder, self.cache = num_clips, decoder, cache
 
+    def facts(self) -> dict[str, Any] | None:
+        """What a checkpoint keeps, so that it can be used without its run: plain values; None for a scheme of one's own."""
+        if type(self.scheme) not in _SCHEMES.values():
+            return None
+        return {
+            "scheme": type(self.scheme).__name__,
+            **asdict(self.scheme),  # pyrefly: ignore[bad-argument-type]
+            "transform": asdict(self.transform),
+            "kind": self.kind,
+            "num_clips": self.num_clips,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """What gave these `facts`, on video files and by the default decoder."""
+        rest = dict(facts)
+        scheme, transform = _SCHEMES[rest.pop("scheme")], EvalTransform(**rest.pop("transform"))
+        kind, num_clips = rest.pop("kind"), rest.pop("num_clips")
+        return cls(scheme(**rest), transform, kind=kind, num_clips=num_clips)
+
     def __call__(
         self, source: str | Path | bytes, *, start: Fraction | None = None, end: Fraction | None = None
     ) -> list[View]:
@@ -91,7 +111,7 @@ class EvalClips:
         Raises:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
-        with _opened(source, self.decoder, self.cache) as video:
+        with opened(source, self.decoder, self.cache) as video:
             _check_start(start, video, source)
             clips = draw_clips(
                 self.scheme,
@@ -111,6 +131,9 @@ class EvalClips:
             for clip in clips
             for crop in self.transform(frames[[place[index] for index in clip.indices]])
         ]
+
+
+_SCHEMES: dict[str, Any] = {kind.__name__: kind for kind in (Segments, Dense, PublishedSegments, PublishedIntervals)}
 
 
 class TrainClips:
@@ -145,7 +168,7 @@ class TrainClips:
         Raises:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
-        with _opened(path, self.decoder, self.cache) as video:
+        with opened(path, self.decoder, self.cache) as video:
             _check_start(record.start, video, path)
             (clip,) = draw_clips(
                 self.scheme,
@@ -160,9 +183,10 @@ class TrainClips:
         return [(View(pixels.transpose(0, 1).contiguous(), clip), label) for pixels, label in drawn]
 
 
-def _opened(
+def opened(
     source: str | Path | bytes, decoder: Decoder, cache: FrameSource | None
 ) -> AbstractContextManager[OpenedVideo]:
+    """A video file or its content; or, where there is a cache, what it holds of that path."""
     if cache is None or isinstance(source, bytes):
         return open_video(source, decoder=decoder)
     return cache.open(Path(source))

@@ -40,6 +40,7 @@ class Normalise(nn.Module):
 
     def __init__(self, normalisation: Normalisation) -> None:
         super().__init__()
+        self.normalisation = normalisation
         self.bgr = normalisation.bgr
         scale = torch.tensor(normalisation.std) * 255
         shift = torch.tensor(normalisation.mean) / torch.tensor(normalisation.std)

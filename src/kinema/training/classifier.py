@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from kinema.checkpoints import init_from
 from kinema.checkpoints.load import Inflation
-from kinema.data.clips import ClipBatch
+from kinema.data.clips import ClipBatch, EvalClips
 from kinema.data.transforms import Normalisation, Normalise
 from kinema.evaluation.frame_order import FrameOrder, reorder_frames
 from kinema.evaluation.latency import need_compiler
@@ -209,6 +209,7 @@ class VideoClassifier(RecordedModule):
             "module": type(self).__name__,
             "class_names": self.class_names,
             "tasks": self.tasks,
+            "clips": self._clip_facts(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -290,6 +291,11 @@ class VideoClassifier(RecordedModule):
             )
         self.tasks = {task: list(names) for task, names in tasks.items()}
         self.class_names = next(iter(self.tasks.values()))
+
+    def _clip_facts(self) -> dict[str, Any] | None:
+        """How validation cuts its clips, so that a checkpoint alone is enough to predict with."""
+        clips = getattr(getattr(self._trainer, "datamodule", None), "eval_clips", None)
+        return clips.facts() if isinstance(clips, EvalClips) else None
 
     def _collect(self, loader: Any) -> None:
         count = len(loader.dataset)

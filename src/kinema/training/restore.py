@@ -1,17 +1,23 @@
 """From a run back to a model that predicts."""
 
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from kinema.checkpoints import load_checkpoint
 from kinema.data.clips import EvalClips
 from kinema.data.datamodule import VideoDataModule
+from kinema.data.transforms import Normalisation
 from kinema.evaluation.task_views import joint_scores
 from kinema.training.classifier import VideoClassifier
 from kinema.training.record import checkpoint_of, find_run
@@ -26,6 +32,11 @@ def load_classifier(path: str | Path) -> VideoClassifier:
     Raises:
         ValueError: If the file is no checkpoint of kinema.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
+    """The module of a checkpoint, and what else kinema has written into it."""
     import kinema.training as modules
 
     try:
@@ -39,8 +50,8 @@ def load_classifier(path: str | Path) -> VideoClassifier:
         ) from error
     module: VideoClassifier = kind(**hparams)
     module.load_state_dict(weights)
-    module.class_names, module.tasks = facts["class_names"], facts.get("tasks", {})
-    return module.eval()
+    module.class_names, module.tasks = facts.get("class_names"), facts.get("tasks", {})
+    return module.eval(), facts
 
 
 @dataclass(frozen=True)
@@ -51,32 +62,116 @@ class Predictor:
         module: The classifier.
         clips: All views of a video, as in the run's validation.
         checkpoint: Where the weights came from.
+        notes: What a user should know of it: that class names are missing, or how clips are cut was not known.
     """
 
     module: VideoClassifier
     clips: EvalClips
     checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_run(cls, path: str | Path, *, which: str = "last", device: str | torch.device = "cpu") -> "Predictor":
         """Load a run folder, or the newest run below a folder."""
-        checkpoint = checkpoint_of(path, which)
-        run = find_run(checkpoint.parents[1])
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-        module = load_classifier(checkpoint).to(device)
-        return cls(module, _data_of(config["data"]).eval_clips, checkpoint)
+        return cls.from_checkpoint(checkpoint_of(path, which), device=device)
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | Path, *, clips: EvalClips | None = None, device: str | torch.device = "cpu"
+    ) -> "Predictor":
+        """Load a checkpoint of kinema, in its run or taken out of it.
+
+        Args:
+            path: The file.
+            clips: How to cut clips. When None as its run says, whose configuration stands two folders above; else as the
+                checkpoint says.
+            device: Where to predict.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no checkpoint of kinema, or nothing says how its clips are cut.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no checkpoint file {path}; give a .ckpt file that 'kinema fit' wrote")
+        module, facts = _read(path)
+        config = path.absolute().parents[1] / "config.yaml"
+        if clips is None and config.is_file():
+            clips = _data_of(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]).eval_clips
+        if clips is None and facts.get("clips"):
+            clips = EvalClips.from_facts(facts["clips"])
+        if clips is None:
+            raise ValueError(
+                f"{path} was taken out of its run and is older than checkpoints that say how clips are cut; put it back, as "
+                "RUN/checkpoints/NAME.ckpt, or say the number of frames and their size (--num-frames and --size)"
+            )
+        return cls(module.to(device), clips, path, _without_names(module, path))
+
+    @classmethod
+    def from_weights(
+        cls,
+        path: str | Path,
+        model: str,
+        num_classes: int | Sequence[int],
+        clips: EvalClips,
+        *,
+        options: Mapping[str, Any] | None = None,
+        normalisation: Normalisation | None = None,
+        class_names: Sequence[str] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "Predictor":
+        """Load weights in any layout that kinema reads, such as those that the authors of a network published.
+
+        Args:
+            path: The file.
+            model: Name of the network, see `kinema.list_models()`.
+            num_classes: Of these weights.
+            clips: How to cut clips: as the authors do, or scores are not theirs.
+            options: Of the network.
+            normalisation: That of the authors.
+            class_names: In the authors' order.
+            device: Where to predict.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the weights are not of this network, or there are as many names as there are not classes.
+        """
+        module = VideoClassifier(
+            model, num_classes, {**(options or {}), "num_frames": clips.scheme.num_frames}, normalisation=normalisation
+        )
+        load_checkpoint(module.network, path)
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(
+                f"{len(class_names)} class names were given for num_classes={num_classes}; give one for each"
+            )
+        module.class_names = None if class_names is None else list(class_names)
+        notes = (
+            ()
+            if class_names is not None
+            else ("weights hold no class names, so numbers are shown; name them by --classes",)
+        )
+        return cls(module.eval().to(device), clips, Path(path), notes)
 
     @property
     def class_names(self) -> list[str]:
-        if self.module.tasks:  # every combination, in the order of the flat scores
+        """Names by id; numbers where nothing says them. Several classifiers: every combination, in the order of scores."""
+        if self.module.tasks:
             return [" ".join(names) for names in product(*self.module.tasks.values())]
         if self.module.class_names:
             return self.module.class_names
         count = self.module.num_classes
-        return [str(label) for label in range(count if isinstance(count, int) else 0)]
+        return [str(label) for label in range(count if isinstance(count, int) else prod(count or ()))]
+
+    def cutting(self, source: str | Path | bytes) -> EvalClips:
+        """How this source is cut: where the run was trained on folders of pictures, a file is a video all the same."""
+        if self.clips.cache is None or (not isinstance(source, bytes) and Path(source).is_dir()):
+            return self.clips
+        clips = copy.copy(self.clips)
+        clips.cache = None
+        return clips
 
     @torch.inference_mode()
-    def __call__(self, source: str | Path | bytes) -> Tensor:
+    def __call__(self, source: str | Path | bytes) -> Float[Tensor, " K"]:
         """Scores of one video, averaged over its views as in validation; probabilities that sum to 1.
 
         Where the network has several classifiers, of every combination of their classes.
@@ -84,8 +179,12 @@ class Predictor:
         Raises:
             DecodeError: If the video cannot be decoded.
         """
-        views = torch.stack([view.pixels for view in self.clips(source)]).to(self.module.device)
-        logits = self.module(self.module.normalise(views))
+        return self.scores(torch.stack([view.pixels for view in self.cutting(source)(source)]))
+
+    @torch.inference_mode()
+    def scores(self, views: UInt8[Tensor, "V C T H W"]) -> Float[Tensor, " K"]:
+        """Scores of one video from its views."""
+        logits = self.module(self.module.normalise(views.to(self.module.device)))
         if isinstance(logits, tuple):
             parts = [part.double() for part in logits]
             if self.module.average == "logits":
@@ -95,6 +194,12 @@ class Predictor:
         if self.module.average == "logits":
             return logits.mean(0).softmax(0).cpu()
         return logits.softmax(1).mean(0).cpu()
+
+
+def _without_names(module: VideoClassifier, path: Path) -> tuple[str, ...]:
+    if module.class_names or module.tasks:
+        return ()
+    return (f"{path.name} was written without the names of its classes, so numbers are shown; name them by --classes",)
 
 
 def data_of_run(path: str | Path) -> VideoDataModule:

@@ -1,0 +1,216 @@
+"""Every network exported: how far the file is from the network, and how fast it runs beside it."""
+
+import copy
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from kinema.deployment.export import Exported, export_network
+from kinema.deployment.exported import SUFFIXES, Format, open_exported
+from kinema.evaluation.latency import LatencyRow, compare_latency
+from kinema.models import create_model, list_options
+
+FORMATS: tuple[Format, ...] = ("onnx", "torch")
+NUM_CLASSES = 10
+_SMALL = {"depths": (1, 1, 2, 1), "depth": 2, "drop_path": 0.0}
+"""What makes a network small that lets its depth be chosen: every kind of block is still there."""
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """One network, exported.
+
+    Args:
+        name: As in `kinema.list_models()`.
+        options: It was built with.
+        clip_shape: (B, C, T, H, W) of a clip.
+        params: Parameters.
+        largest_logit: Over the clips compared, so that a difference can be judged.
+        folded: Batch norms folded into convolutions.
+        norms_left: Batch norms that are still there.
+        differences: Format to the largest difference of a logit.
+        mib: Format to the size of the file.
+        seconds: Format to what exporting and comparing took.
+        speed: Latency of "eager" and each format, ratios to eager; empty where it was not measured.
+        failures: Format to why there is no file.
+    """
+
+    name: str
+    options: dict[str, Any]
+    clip_shape: tuple[int, ...]
+    params: int
+    largest_logit: float
+    folded: int = 0
+    norms_left: int = 0
+    differences: dict[str, float] = field(default_factory=dict)
+    mib: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    speed: dict[str, dict[str, float]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def small_options(name: str, size: int) -> dict[str, Any]:
+    """Options that make a named network as small as they allow, for clips of 8 frames of `size` pixels."""
+    known = list_options(name)
+    options = {option: value for option, value in _SMALL.items() if option in known and not name.endswith("_nano")}
+    if "depths" in options and not name.startswith("uniformer"):
+        del options["depths"]
+    if "image_size" in known:
+        options["image_size"] = size
+    if name == "slowfast_r50":
+        options["alpha"] = 4  # 8 frames would leave the slow pathway one
+    return options
+
+
+def measure_export(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    num_frames: int = 8,
+    size: int = 64,
+    rounds: int = 0,
+    num_threads: int | None = None,
+) -> ExportRow:
+    """Build a network, export it in every format, compare and time it.
+
+    Its weights are drawn, and its norms and what starts at zero moved away from where they do nothing, so that a graph that
+    leaves something out shows.
+
+    Args:
+        name: Of the network.
+        options: Of the network.
+        num_frames: Frames of a clip.
+        size: Side of the frames in pixels.
+        rounds: Timed rounds of all side by side; 0 for none.
+        num_threads: Threads of PyTorch and of onnxruntime alike.
+    """
+    torch.manual_seed(0)
+    network = moved(create_model(name, NUM_CLASSES, num_frames, **options).eval())
+    shape = (1, 3, num_frames, size, size)
+    with torch.no_grad():
+        logits = network(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    params = sum(parameter.numel() for parameter in network.parameters())
+    row = ExportRow(name, dict(options), shape, params, float(logits.abs().max()))
+    found: dict[str, Exported] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for format in FORMATS:
+            start = time.perf_counter()
+            try:
+                path = Path(folder) / f"{name}{SUFFIXES[format]}"
+                found[format] = export_network(network, path, format, clip_shape=shape)
+            except (ValueError, RuntimeError) as error:
+                row.failures[format] = str(error)
+            row.seconds[format] = round(time.perf_counter() - start, 1)
+        for format, written in found.items():
+            row.differences[format] = written.max_difference
+            row.mib[format] = round(written.num_bytes / 2**20, 2)
+        if rounds and found:
+            row.speed.update(_speed(network, found, shape, rounds, num_threads))
+    counts = next(((written.folded, written.norms_left) for written in found.values()), (0, 0))
+    return replace(row, folded=counts[0], norms_left=counts[1])
+
+
+def moved(network: nn.Module) -> nn.Module:
+    """A copy whose norms have statistics, scales and shifts of their own, and whose zeros and classifiers are seen."""
+    network = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.abs().max() < 1e-5:
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+        for module in network.modules():
+            if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+                module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=generator))
+                module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
+                module.weight.mul_(0.75 + 0.5 * torch.rand(module.weight.shape, generator=generator))
+                module.bias.add_(0.1 * torch.randn(module.bias.shape, generator=generator))
+        for parameter in network.get_submodule("head").parameters():
+            scale = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.1
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+def _speed(
+    network: nn.Module, found: Mapping[str, Exported], shape: Sequence[int], rounds: int, num_threads: int | None
+) -> dict[str, dict[str, float]]:
+    contenders: dict[str, Any] = {"eager": network}
+    contenders |= {format: open_exported(written.path, num_threads=num_threads) for format, written in found.items()}
+    rows = compare_latency(contenders, shape, rounds=rounds, baseline="eager", num_threads=num_threads)
+    return {row.name: _times(row) for row in rows}
+
+
+def _times(row: LatencyRow) -> dict[str, float]:
+    return {
+        "median_ms": row.median_ms,
+        "ratio": row.ratio,
+        "ratio_low": row.ratio_low,
+        "ratio_high": row.ratio_high,
+    }
+
+
+def export_table(rows: Sequence[ExportRow]) -> str:
+    """The rows as Markdown: parity, what was folded, and speed where it was measured."""
+    head = "| network | options | clip | M parameters | norms folded, left | largest logit | ONNX differs | torch differs |"
+    timed = any(row.speed for row in rows)
+    if timed:
+        head += " eager ms | onnxruntime, ratio (quartiles) | torch.export, ratio |"
+    lines = [head, "|---" * (head.count("|") - 1) + "|"]
+    for row in rows:
+        options = ", ".join(f"{name}={_short(value)}" for name, value in row.options.items())
+        cells = [
+            row.name,
+            options,
+            " x ".join(map(str, row.clip_shape[2:])),
+            f"{row.params / 1e6:.2f}",
+            f"{row.folded}, {row.norms_left}",
+            f"{row.largest_logit:.2f}",
+            *(_difference(row, format) for format in FORMATS),
+        ]
+        if timed:
+            cells += _speed_cells(row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def export_summary(rows: Sequence[ExportRow]) -> str:
+    """How many networks are exported in each format, the worst of them, and how onnxruntime compares, in sentences."""
+    parts = []
+    for format, title in (("onnx", "ONNX"), ("torch", "torch.export")):
+        good = [row for row in rows if format in row.differences]
+        worst = max(good, key=lambda row: row.differences[format], default=None)
+        told = f"{title}: {len(good)} of {len(rows)} networks"
+        parts.append(
+            told if worst is None else f"{told}, the worst off by {worst.differences[format]:.1e} ({worst.name})"
+        )
+    timed = [row for row in rows if "onnx" in row.speed]
+    if timed:
+        slower = [row.name for row in timed if row.speed["onnx"]["ratio"] > 1]
+        told = f"onnxruntime is slower than eager PyTorch in {len(slower)} of {len(timed)}"
+        parts.append(told + (f" ({', '.join(slower)})" if slower else ""))
+    return "; ".join(parts) + "."
+
+
+def _difference(row: ExportRow, format: Format) -> str:
+    return row.failures[format].replace("|", "/") if format in row.failures else f"{row.differences[format]:.1e}"
+
+
+def _speed_cells(row: ExportRow) -> list[str]:
+    if not row.speed:
+        return ["", "", ""]
+    onnx, program = row.speed.get("onnx"), row.speed.get("torch")
+    return [
+        f"{row.speed['eager']['median_ms']:.1f}",
+        f"{onnx['ratio']:.2f} ({onnx['ratio_low']:.2f} to {onnx['ratio_high']:.2f})" if onnx else "",
+        f"{program['ratio']:.2f}" if program else "",
+    ]
+
+
+def _short(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,35 @@
+"""`kinema export --run RUN --format onnx | torch --output FILE`: a file that runs without kinema, verified."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kinema.cli.classifier import add_classifier, load_predictor
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kinema export", description=__doc__)
+    add_classifier(parser)
+    parser.add_argument("--format", choices=("onnx", "torch"), required=True, help="onnx, or torch for torch.export")
+    parser.add_argument("--output", type=Path, required=True, help="file to write, ending in .onnx or .pt2")
+    parser.add_argument("--opset", type=int, help="version of ONNX's operators, 18 to 23; 18 when not given")
+    options = parser.parse_args(arguments[1:])
+
+    from kinema.deployment.export import export_classifier
+    from kinema.deployment.writing import check_target
+
+    try:
+        check_target(options.output, options.format, options.opset)
+        predictor = load_predictor(options)
+        for note in predictor.notes:
+            print(f"kinema: {note}", file=sys.stderr)
+        written = export_classifier(predictor, options.output, options.format, opset=options.opset)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    opset = f", opset {written.opset}" if written.opset else ""
+    print(f"{written.path}: {written.num_bytes / 2**20:.1f} MiB{opset}, any number of clips at a time")
+    print(f"batch norms: {written.folded} folded into convolutions, {written.norms_left} left")
+    print(f"largest difference of a logit from the network: {written.max_difference:.1e}")
+    return 0
