@@ -53,27 +53,28 @@ def _bicubic(frames: Frames, matrix: Matrix) -> Frames:
     )
     columns, across = _taps(a * x + b * y + c - 0.5, width)
     rows, down = _taps(d * x + e * y + f - 0.5, height)
-    index = (rows[:, None] * width + columns[None]).flatten(0, 1).flatten(1).T.contiguous()
-    weight = (down[:, None] * across[None]).flatten(0, 1).flatten(1).T.contiguous()
+    index = (rows[..., None] * width + columns[..., None, :]).flatten(2).flatten(0, 1)
+    weight = (down[..., None] * across[..., None, :]).flatten(2).flatten(0, 1)
     pixels = frames.permute(2, 3, 0, 1).reshape(height * width, -1).float().sub_(_GRAY)
     moved = _as_bytes(embedding_bag(index, pixels, mode="sum", per_sample_weights=weight))
     return moved.reshape(height, width, frames_, channels).permute(2, 3, 0, 1)
 
 
-def _taps(place: Float[Tensor, "H W"], length: int) -> tuple[Int[Tensor, "taps H W"], Float[Tensor, "taps H W"]]:
+def _taps(place: Float[Tensor, "H W"], length: int) -> tuple[Int[Tensor, "H W taps"], Float[Tensor, "H W taps"]]:
     """Which pixels of an axis make up a place on it, and how much of each; 0 of those beyond its ends."""
     # Sums of exact numbers are off by a rounding; a thousandth of a thousandth of a pixel changes no byte.
     whole = place.round()
     place = torch.where((place - whole).abs() < 1e-6, whole, place)
     first = place.floor()
     t = (place - first).float()
+    pixels = first.int()[..., None]
     if t.any():
-        pixels = first[None] + torch.arange(-1, 3, dtype=torch.float64)[:, None, None]
-        weights = torch.stack([_far(t + 1), _near(t), _near(1 - t), _far(2 - t)])
+        pixels = pixels + torch.arange(-1, 3, dtype=torch.int32)
+        weights = torch.stack([_far(t + 1), _near(t), _near(1 - t), _far(2 - t)], dim=-1)
     else:
-        pixels, weights = first[None], torch.ones_like(t)[None]
+        weights = torch.ones_like(t)[..., None]
     inside = (pixels >= 0) & (pixels < length)
-    return pixels.clamp_(0, length - 1).long(), weights * inside
+    return pixels.clamp_(0, length - 1), weights * inside
 
 
 def _near(t: Tensor) -> Tensor:
