@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ensemble": ("kinema.cli.ensemble", "average the scores of several runs"),
     "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
     "export": ("kinema.cli.export", "write a classifier as a file that runs without kinema"),
+    "demo": ("kinema.cli.demo", "a web page on this machine: upload or record a clip"),
     "models": ("kinema.cli.models", "list the networks"),
     "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),
     "convert": ("kinema.cli.convert", "write a checkpoint in another layout"),

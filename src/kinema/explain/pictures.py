@@ -49,9 +49,9 @@ def draw_film(strips: Sequence[Strip], *, title: str = "", heat_label: str = "",
         raise ValueError("there is no row to draw; give at least one Strip")
     from matplotlib.cm import ScalarMappable
 
-    pictures = [_row(strip, strength) for strip in strips]
+    pictures = [film_row(strip, strength) for strip in strips]
     most = max(strip.frames.shape[1] for strip in strips)
-    figure = _figure((1.9 + _FRAME_INCHES * most, 0.55 + _FRAME_INCHES * 1.04 * len(strips)))
+    figure = new_figure((1.9 + _FRAME_INCHES * most, 0.55 + _FRAME_INCHES * 1.04 * len(strips)))
     axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
     for axis, strip, picture in zip(axes, strips, pictures, strict=True):
         axis.imshow(picture, interpolation="nearest")
@@ -88,7 +88,7 @@ def draw_factors(factors: Sequence[Factors], *, clip: int = 0, columns: int = 4,
     if not factors:
         raise ValueError("there are no factors to draw; see kinema.explain.calibration.calibration_factors")
     rows = -(-len(factors) // columns)
-    figure = _figure((2.3 * min(columns, len(factors)), 0.5 + 1.75 * rows))
+    figure = new_figure((2.3 * min(columns, len(factors)), 0.5 + 1.75 * rows))
     axes = figure.subplots(rows, min(columns, len(factors)), squeeze=False)
     for place, axis in enumerate(axes.flat):
         if place >= len(factors):
@@ -119,7 +119,7 @@ def draw_variation(variations: Sequence[Variation], *, title: str = "") -> "Figu
     """
     if not variations:
         raise ValueError("there is no variation to draw; see kinema.explain.calibration.variation")
-    figure = _figure((6.4, 1.1 + 0.36 * len(variations)))
+    figure = new_figure((6.4, 1.1 + 0.36 * len(variations)))
     axes = figure.subplots()
     places = np.arange(len(variations))
     axes.barh(places - 0.2, [each.over_time for each in variations], height=0.38, color="C3", label="over time")
@@ -148,7 +148,8 @@ def short_name(layer: str) -> str:
     )
 
 
-def _figure(size: tuple[float, float]) -> "Figure":
+def new_figure(size: tuple[float, float]) -> "Figure":
+    """An empty figure of so many inches that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -157,7 +158,7 @@ def _figure(size: tuple[float, float]) -> "Figure":
     return figure
 
 
-def _row(strip: Strip, strength: float) -> np.ndarray:
+def film_row(strip: Strip, strength: float = 0.65) -> np.ndarray:
     """The frames side by side (H, T * (W + 2), 3), in [0, 1], two white columns behind each."""
     from matplotlib import colormaps
 

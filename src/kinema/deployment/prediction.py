@@ -1,0 +1,149 @@
+"""What a classifier says of videos: of each as a whole, and over time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kinema.data.clips_over_time import ClipsOverTime
+from kinema.data.manifest import VIDEO_SUFFIXES
+from kinema.training.restore import Predictor
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Scores over time.
+
+    Args:
+        times: Middle of each window, in seconds.
+        window_s: Length of the windows.
+        scores: Of every class, one row a window; each sums to one.
+    """
+
+    times: tuple[float, ...]
+    window_s: float
+    scores: Float[Tensor, "V K"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one video, or why it says nothing.
+
+    Args:
+        video: As it was given.
+        scores: Of every class, as in validation; None where a frame for them could not be decoded.
+        error: What could not be decoded, if only for the scores over time.
+        timeline: Scores over time, where they were asked for.
+        picture: File of the picture, where one was drawn.
+    """
+
+    video: str
+    scores: Float[Tensor, " K"] | None = None
+    error: str = ""
+    timeline: Timeline | None = None
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class and its score, in [0, 1]."""
+
+    id: int
+    name: str
+    score: float
+
+
+def find_videos(paths: Sequence[str | Path], *, pictures: bool = False) -> list[Path]:
+    """The videos that are meant by files and folders: files as they are given, of folders every video below.
+
+    Args:
+        paths: What was given. A path that does not exist stays in the list; that it cannot be decoded is told later.
+        pictures: Whether a folder without video files and sub-folders is itself a video, its frames pictures.
+
+    Raises:
+        ValueError: If a folder holds no video.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
+        if not below and pictures:
+            folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
+            below = folders or [path]
+        if not below:
+            raise ValueError(
+                f"the folder {path} holds no video; give files, or a folder with files of {', '.join(sorted(VIDEO_SUFFIXES))}"
+            )
+        found += below
+    return list(dict.fromkeys(found))
+
+
+def scores_over_time(
+    predictor: Predictor, source: str | Path | bytes, *, num_windows: int = 16, seconds: float | None = None
+) -> Timeline:
+    """Scores of windows that slide over a video, see `ClipsOverTime`.
+
+    Args:
+        predictor: The classifier.
+        source: The video.
+        num_windows: How many.
+        seconds: Their length, for segment sampling.
+
+    Raises:
+        DecodeError: If the video cannot be decoded.
+    """
+    length = None if seconds is None else Fraction(str(seconds))
+    sliding = ClipsOverTime(predictor.cutting(source), num_windows, length)
+    times, scores, window = [], [], Fraction(0)
+    for view in sliding(source):
+        scores.append(predictor.scores(view.pixels[None]))
+        times.append(float((view.clip.start + view.clip.end) / 2))
+        window = view.clip.end - view.clip.start
+    return Timeline(tuple(times), float(window), torch.stack(scores))
+
+
+def best_guesses(scores: Float[Tensor, " K"], names: Sequence[str], top: int) -> list[Guess]:
+    """The classes of the highest scores, best first; of equal ones that of the lower id."""
+    order = scores.argsort(descending=True, stable=True)[:top].tolist()
+    return [Guess(label, names[label], float(scores[label])) for label in order]
+
+
+def as_facts(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, Any]:
+    """A prediction as plain values, for JSON."""
+    facts: dict[str, Any] = {"video": prediction.video}
+    if prediction.error:
+        facts["error"] = prediction.error
+    if prediction.scores is None:
+        return facts
+    guesses = best_guesses(prediction.scores, names, top)
+    facts["top"] = [{"id": guess.id, "class": guess.name, "score": guess.score} for guess in guesses]
+    if prediction.timeline is not None:
+        facts["over_time"] = {
+            "times": list(prediction.timeline.times),
+            "window_s": prediction.timeline.window_s,
+            "scores": {guess.name: prediction.timeline.scores[:, guess.id].tolist() for guess in guesses},
+        }
+    if prediction.picture:
+        facts["picture"] = prediction.picture
+    return facts
+
+
+CSV_COLUMNS = ("video", "rank", "id", "class", "score", "error")
+
+
+def as_rows(prediction: Prediction, names: Sequence[str], top: int) -> list[tuple[Any, ...]]:
+    """A prediction as rows of `CSV_COLUMNS`: one a guess, or one that says why there is none."""
+    if prediction.scores is None:
+        return [(prediction.video, "", "", "", "", prediction.error)]
+    guesses = best_guesses(prediction.scores, names, top)
+    return [
+        (prediction.video, rank, guess.id, guess.name, f"{guess.score:.6f}", prediction.error)
+        for rank, guess in enumerate(guesses, 1)
+    ]

@@ -1,0 +1,304 @@
+"""Predictions on one's own videos: files and folders, over time, in pictures, and from a checkpoint alone."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+from untrained import NAMES, make_module, moving, small_clips, write_checkpoint, write_video
+
+import kinema
+from kinema.cli import main
+from kinema.data.clips import EvalClips
+from kinema.data.decoding.frame_folder import FrameFolders
+from kinema.data.motion.encoding import encode_mp4
+from kinema.data.sampling import Dense, Segments, frame_scheme
+from kinema.data.transforms import EvalTransform, Normalisation
+from kinema.deployment.picture import draw_video
+from kinema.deployment.prediction import Prediction, as_facts, as_rows, best_guesses, find_videos, scores_over_time
+from kinema.training import TSM, TAda2D, TimeSformer, VideoClassifier
+from kinema.training.restore import Predictor
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return small_clips()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, clips):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "it.ckpt", make_module(), clips)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("videos") / "it.mp4")
+
+
+@pytest.fixture
+def predictor(checkpoint):
+    return Predictor.from_checkpoint(checkpoint)
+
+
+def called(*arguments, status=0):
+    assert main(["predict", *map(str, arguments)]) == status
+
+
+def test_a_file_and_a_folder_and_what_is_wrong_among_them(checkpoint, video, tmp_path, capsys, predictor):
+    folder = tmp_path / "many" / "inner"
+    folder.mkdir(parents=True)
+    for name in ("b.mp4", "a.MP4"):
+        shutil.copy(video, folder / name)
+    (folder / "notes.txt").write_text("no video")
+    (folder / "cut.mp4").write_bytes(video.read_bytes()[:300])
+    json_file, csv_file = tmp_path / "all.json", tmp_path / "all.csv"
+    sources = [video, tmp_path / "many", tmp_path / "gone.mp4", video]
+    called(*sources, "--checkpoint", checkpoint, "--top", 2, "--json", json_file, "--csv", csv_file, status=1)
+    told = capsys.readouterr()
+    assert "2 of 5 videos could not be decoded" in told.err and "cut.mp4" in told.err and "gone.mp4" in told.err
+    assert told.out.count("%") == 6 and "predicting" not in told.out
+    found = json.loads(json_file.read_text())
+    wanted = best_guesses(predictor(video), NAMES, 2)
+    names = [each["video"].rpartition("/")[2] for each in found["videos"]]
+    assert names == ["it.mp4", "a.MP4", "b.mp4", "cut.mp4", "gone.mp4"]
+    for each in found["videos"][:3]:
+        assert [guess["class"] for guess in each["top"]] == [guess.name for guess in wanted]
+        assert [guess["score"] for guess in each["top"]] == pytest.approx([guess.score for guess in wanted])
+    assert all("error" in each and "top" not in each for each in found["videos"][3:])
+    assert found["model"] == "tsm_nano" and found["checkpoint"] == str(checkpoint)
+    rows = list(csv.DictReader(csv_file.read_text().splitlines()))
+    assert [(row["rank"], row["class"]) for row in rows[:2]] == [("1", wanted[0].name), ("2", wanted[1].name)]
+    assert len(rows) == 3 * 2 + 2 and rows[-1]["error"] and not rows[-1]["class"]
+
+
+def test_json_and_csv_on_the_output_and_nothing_else(checkpoint, video, capsys):
+    called(video, "--checkpoint", checkpoint, "--json", "-")
+    assert len(json.loads(capsys.readouterr().out)["videos"]) == 1
+    called(video, "--checkpoint", checkpoint, "--csv", "-", "--top", 99)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(NAMES)
+
+
+def test_scores_over_time_are_those_of_the_windows(predictor, video):
+    timeline = scores_over_time(predictor, video, num_windows=5)
+    assert timeline.times == pytest.approx((0.5, 0.75, 1.0, 1.25, 1.5)) and timeline.window_s == 1
+    torch.testing.assert_close(timeline.scores.sum(dim=1), torch.ones(5, dtype=torch.float64))
+    whole = scores_over_time(predictor, video, seconds=60)
+    torch.testing.assert_close(whole.scores[0], predictor(video))
+    assert not torch.allclose(timeline.scores[0], timeline.scores[-1], atol=1e-3), "the video changes, and so do scores"
+    facts = as_facts(Prediction("it", predictor(video), timeline=timeline), NAMES, 2)["over_time"]
+    best = best_guesses(predictor(video), NAMES, 1)[0]
+    assert facts["scores"][best.name] == timeline.scores[:, best.id].tolist() and len(facts["scores"]) == 2
+
+
+def test_what_is_damaged_between_is_told_beside_the_scores(predictor, checkpoint, video, tmp_path, monkeypatch, capsys):
+    from kinema.data.decoding import DecodeError
+    from kinema.deployment import prediction
+
+    def damaged(*arguments, **options):
+        raise DecodeError("frame 7 cannot be decoded")
+
+    monkeypatch.setattr(prediction, "scores_over_time", damaged)
+    called(video, "--checkpoint", checkpoint, "--over-time", "--json", tmp_path / "it.json", status=1)
+    (found,) = json.loads((tmp_path / "it.json").read_text())["videos"]
+    assert found["error"] == "frame 7 cannot be decoded" and len(found["top"]) == 4
+    assert capsys.readouterr().out.count("%") == 4
+
+
+def test_guesses_of_equal_scores_and_more_than_there_are():
+    guesses = best_guesses(torch.tensor([0.25, 0.5, 0.25, 0.0]), NAMES, 9)
+    assert [guess.id for guess in guesses] == [1, 0, 2, 3] and guesses[0].name == "rising"
+    assert as_rows(Prediction("x", error="why"), NAMES, 2) == [("x", "", "", "", "", "why")]
+
+
+def test_pictures_of_many_videos_with_the_same_name(checkpoint, video, tmp_path):
+    for folder in ("a", "b", "c/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(video, tmp_path / folder / "it.mp4")
+    pictures = tmp_path / "new" / "pictures"
+    called(tmp_path, "--checkpoint", checkpoint, "--pictures", pictures, "--windows", 2)
+    assert sorted(file.name for file in pictures.iterdir()) == ["b-it.png", "it-2.png", "it.png"]
+    pixels = imread(pictures / "it.png")
+    assert pixels.shape[0] > 200 and pixels.shape[1] > 600 and pixels[..., :3].std() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("module", "labels"),
+    [
+        (TSM("nano", 4), ["frames", "speaks for"]),
+        (TAda2D("nano", 4, num_frames=4), ["frames", "speaks for", "factors"]),
+        (TimeSformer("nano", 4, num_frames=4, image_size=32), ["frames", "speaks for", "attention"]),
+    ],
+)
+def test_what_the_operator_looked_at(module, labels, video, clips):
+    torch.manual_seed(0)
+    torch.nn.init.normal_(module.network.head.fc.weight)
+    predictor = Predictor(module.eval(), clips)
+    figure = draw_video(predictor, video, predictor(video), scores_over_time(predictor, video, num_windows=3), top=2)
+    told = [axis.get_ylabel() for axis in figure.axes]
+    assert [label for label in told if label != "score"] == [label for label in told if label.startswith(tuple(labels))]
+    assert len(told) == len(labels) + 1
+    (curves,) = [axis for axis in figure.axes if axis.get_ylabel() == "score"]
+    assert len([line for line in curves.lines if len(line.get_xdata()) == 3]) == 2
+    marked = sorted(float(np.ravel(line.get_xdata())[0]) for line in curves.lines if line.get_color() == "0.85")
+    assert marked == pytest.approx([0.24, 0.72, 1.24, 1.72])  # frames 6, 18, 31 and 43 of 25 a second
+
+
+def test_a_checkpoint_taken_out_of_its_run_says_how_clips_are_cut(checkpoint, clips, predictor, video):
+    assert predictor.clips.facts() == clips.facts() and predictor.notes == ()
+    assert predictor.class_names == NAMES
+    direct = Predictor(make_module(), clips)
+    torch.testing.assert_close(predictor(video), direct(video))
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Segments(8),
+        Dense(8, 4, "repeat_last", 12.5),
+        frame_scheme("segment", 8, rounding="uniformer"),
+        frame_scheme("dense", 8, 4, rounding="tada", target_fps=30),
+    ],
+)
+def test_every_way_to_cut_clips_survives_a_checkpoint(scheme, tmp_path):
+    clips = EvalClips(scheme, EvalTransform(32, 40, 3), kind="constant_clips_per_video", num_clips=4)
+    torch.save(clips.facts(), tmp_path / "facts")
+    again = EvalClips.from_facts(torch.load(tmp_path / "facts", weights_only=True))
+    assert (again.scheme, again.transform, again.kind, again.num_clips) == (scheme, clips.transform, clips.kind, 4)
+
+
+def test_an_older_checkpoint_shows_numbers_and_says_why(tmp_path, video, capsys, clips):
+    old = write_checkpoint(tmp_path / "old.ckpt", make_module(), clips, class_names=None)
+    called(video, "--checkpoint", old)
+    told = capsys.readouterr()
+    assert "old.ckpt was written without the names of its classes" in told.err
+    assert not any(name in told.out for name in NAMES)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n\n")
+    called(video, "--checkpoint", old, "--classes", tmp_path / "names.txt")
+    told = capsys.readouterr()
+    assert all(name in told.out for name in NAMES) and not told.err
+    (tmp_path / "names.txt").write_text("one")
+    called(video, "--checkpoint", old, "--classes", tmp_path / "names.txt", status=1)
+    assert "names 1 classes and the classifier has 4" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_knows_nothing_of_clips_must_be_told(tmp_path, video, capsys, predictor):
+    old = write_checkpoint(tmp_path / "old.ckpt", make_module())
+    called(video, "--checkpoint", old, status=1)
+    assert "older than checkpoints that say how clips are cut" in capsys.readouterr().err
+    told = ["--num-frames", "4", "--size", "32", "--resize", "40", "--json", tmp_path / "it.json"]
+    called(video, "--checkpoint", old, *told)
+    (found,) = json.loads((tmp_path / "it.json").read_text())["videos"]
+    assert found["top"][0]["score"] == pytest.approx(float(predictor(video).max()))
+
+
+def test_weights_of_other_code_by_the_name_of_their_network(tmp_path, video, capsys):
+    """The layout of TSM's authors: their names, behind a DataParallel; their normalisation; classes by a list."""
+    module = make_module()
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in module.network.state_dict().items()}},
+        tmp_path / "w.pth",
+    )
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    arguments = [video, "--checkpoint", tmp_path / "w.pth", "--model", "tsm_nano", "--num-frames", "4", "--size", "32"]
+    arguments += [
+        "--resize",
+        "40",
+        "--mean",
+        "0.4",
+        "0.5",
+        "0.6",
+        "--std",
+        "0.2",
+        "0.25",
+        "0.3",
+        "--json",
+        tmp_path / "it.json",
+    ]
+    called(*arguments, "--classes", tmp_path / "names.txt")
+    clips = EvalClips(Segments(4), EvalTransform(32, 40))
+    wanted = best_guesses(Predictor(module, clips)(video), NAMES, 4)
+    (found,) = json.loads((tmp_path / "it.json").read_text())["videos"]
+    assert [guess["class"] for guess in found["top"]] == [guess.name for guess in wanted]
+    assert [guess["score"] for guess in found["top"]] == pytest.approx([guess.score for guess in wanted], rel=1e-4)
+    capsys.readouterr()
+    called(*arguments, "--num-classes", "4")
+    assert "weights hold no class names" in capsys.readouterr().err
+    called(*arguments, status=1)  # 400 classes, which these weights have not
+    assert "400" in capsys.readouterr().err
+
+
+def test_blue_first_and_names_for_every_class(tmp_path):
+    clips, weights = EvalClips(Segments(4), EvalTransform(32)), tmp_path / "weights.pth"
+    torch.save(kinema.create_model("tsm_nano", 4, 4).state_dict(), weights)
+    first = Predictor.from_weights(weights, "tsm_nano", 4, clips, normalisation=Normalisation(bgr=True))
+    assert first.module.normalise.bgr and isinstance(first.module, VideoClassifier)
+    with pytest.raises(ValueError, match="3 class names were given for num_classes=4"):
+        Predictor.from_weights(weights, "tsm_nano", 4, clips, class_names=NAMES[:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give --run RUN, or --checkpoint FILE"),
+        (["--run", "x", "--checkpoint", "y.ckpt"], "takes 'last' or 'best'"),
+        (["--run", "x", "--model", "tsm_nano"], "--model was given, and a run says it itself"),
+        (["--run", "x", "--size", "32"], "--size was given"),
+        (
+            ["--checkpoint", "CKPT", "--mean", "0", "0", "0"],
+            "--mean was given, and a checkpoint of kinema says it itself",
+        ),
+        (["--checkpoint", "CKPT", "--top", "0"], "at least 1"),
+        (["--checkpoint", "CKPT", "--window-seconds", "0"], "is no length"),
+        (["--checkpoint", "CKPT", "--json", "-", "--csv", "-"], "would mix"),
+        (["--checkpoint", "CKPT", "--json", "none/x.json"], "there is no folder"),
+    ],
+)
+def test_options_that_contradict_one_another(arguments, told, checkpoint, video, capsys):
+    called(video, *[checkpoint if each == "CKPT" else each for each in arguments], status=1)
+    assert told in capsys.readouterr().err
+
+
+def test_which_videos_are_meant(tmp_path):
+    with pytest.raises(ValueError, match="holds no video"):
+        find_videos([tmp_path])
+    (tmp_path / "b.webm").touch()
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "c.mp4").mkdir()
+    names = [path.name for path in find_videos([tmp_path, tmp_path / "a.mp4", tmp_path / "none.txt"])]
+    assert names == ["a.mp4", "b.webm", "none.txt"]
+
+
+def test_folders_of_pictures_are_videos_where_the_run_had_such(tmp_path, video):
+    from PIL import Image
+
+    for name in ("one", "two"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        for number, frame in enumerate(moving(6), 1):
+            Image.fromarray(frame).save(tmp_path / "all" / name / f"{number:05d}.jpg")
+    found = find_videos([tmp_path / "all"], pictures=True)
+    assert [path.name for path in found] == ["one", "two"]
+    assert find_videos([tmp_path / "all" / "one"], pictures=True) == [tmp_path / "all" / "one"]
+    clips = EvalClips(Segments(4), EvalTransform(32), cache=FrameFolders("{:05d}.jpg", 12))
+    predictor = Predictor(make_module(), clips)
+    assert predictor(found[0]).shape == (4,), "a folder of pictures"
+    assert predictor(video).shape == (4,), "and a file too"
+    assert scores_over_time(predictor, found[0], num_windows=2).scores.shape == (2, 4)
+
+
+def test_several_classifiers_name_every_combination(clips, video):
+    module = TSM("nano", None)
+    module._agree_with_tasks({"verb": ["take", "put"], "noun": ["cup", "pan", "lid"]})
+    predictor = Predictor(module.eval(), clips)
+    assert predictor.class_names[4] == "put pan" and predictor(video).shape == (6,)
+    figure = draw_video(predictor, video, predictor(video), scores_over_time(predictor, video, num_windows=2))
+    assert [axis.get_ylabel() for axis in figure.axes] == ["frames", "score"]
+
+
+def test_a_video_of_one_frame(predictor, tmp_path):
+    path = tmp_path / "one.mp4"
+    path.write_bytes(encode_mp4(moving(1), intra_only=True))
+    timeline = scores_over_time(predictor, path)
+    assert len(timeline.times) == 1 and predictor(path).shape == (4,)
