@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kinema.cli.bench_export import add_export, bench_export
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
@@ -29,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
+    add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
     options, extra = parser.parse_known_args(arguments[1:])
     if extra and options.command != "sweep":
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
@@ -38,10 +40,11 @@ def run(arguments: Sequence[str]) -> int:
         "growth": _growth,
         "data": _data,
         "sweep": partial(_sweep, extra=extra),
+        "export": lambda options: bench_export(options, _facts(), _written),
     }
     try:
         return measure[options.command](options)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
 

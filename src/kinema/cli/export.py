@@ -14,9 +14,11 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", choices=("onnx", "torch"), required=True, help="onnx, or torch for torch.export")
     parser.add_argument("--output", type=Path, required=True, help="file to write, ending in .onnx or .pt2")
     parser.add_argument("--opset", type=int, help="version of ONNX's operators, 18 to 23; 18 when not given")
+    parser.add_argument("--stream", action="store_true", help="one frame at a time, its state an input and an output")
     options = parser.parse_args(arguments[1:])
 
     from kinema.deployment.export import export_classifier
+    from kinema.deployment.export_stream import export_stream
     from kinema.deployment.writing import check_target
 
     try:
@@ -24,12 +26,14 @@ def run(arguments: Sequence[str]) -> int:
         predictor = load_predictor(options)
         for note in predictor.notes:
             print(f"kinema: {note}", file=sys.stderr)
-        written = export_classifier(predictor, options.output, options.format, opset=options.opset)
+        export = export_stream if options.stream else export_classifier
+        written = export(predictor, options.output, options.format, opset=options.opset)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
     opset = f", opset {written.opset}" if written.opset else ""
-    print(f"{written.path}: {written.num_bytes / 2**20:.1f} MiB{opset}, any number of clips at a time")
+    what = "streams" if options.stream else "clips"
+    print(f"{written.path}: {written.num_bytes / 2**20:.1f} MiB{opset}, any number of {what} at a time")
     print(f"batch norms: {written.folded} folded into convolutions, {written.norms_left} left")
     print(f"largest difference of a logit from the network: {written.max_difference:.1e}")
     return 0

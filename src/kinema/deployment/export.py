@@ -25,6 +25,7 @@ from kinema.deployment.writing import (
     size_on_disk,
     write_verified,
 )
+from kinema.training.classifier import VideoClassifier
 from kinema.training.record import source_state
 from kinema.training.restore import Predictor
 
@@ -61,13 +62,20 @@ def export_classifier(predictor: Predictor, path: str | Path, format: Format, *,
         predictor: The classifier and how its clips are cut.
         path, format, opset: As for `export_network`.
     """
-    module = predictor.module
-    several = list(module.tasks) or [str(number) for number in range(len(_sizes(module.num_classes)))]
-    outputs = ["logits"] if isinstance(module.num_classes, int) else [f"logits_{task}" for task in several]
-    facts = classifier_facts(predictor)
+    module, facts = predictor.module, classifier_facts(predictor)
     channels = len(facts["mean"])
     shape = (1, channels, facts["num_frames"], facts["size"], facts["size"])
-    return export_network(module.network, path, format, clip_shape=shape, facts=facts, outputs=outputs, opset=opset)
+    return export_network(
+        module.network, path, format, clip_shape=shape, facts=facts, outputs=output_names(module), opset=opset
+    )
+
+
+def output_names(module: VideoClassifier) -> list[str]:
+    """Of the logits: one name, or one a classifier."""
+    if isinstance(module.num_classes, int):
+        return ["logits"]
+    several = list(module.tasks) or [str(number) for number in range(len(module.num_classes or ()))]
+    return [f"logits_{task}" for task in several]
 
 
 def classifier_facts(predictor: Predictor) -> dict[str, Any]:
@@ -130,44 +138,87 @@ def export_network(
             file does not give what the network gives.
         ModuleNotFoundError: If packages for the format are not installed.
     """
-    path = Path(path)
-    check_target(path, format, opset)
-    eager = copy.deepcopy(network).float().cpu().eval()
-    clips = [_clip((count, *clip_shape[1:])) for count in _BATCHES]
+    check_target(Path(path), format, opset)
+    return prepare(network, clip_shape, fold=fold).write(
+        path, format, facts=facts, outputs=outputs, opset=opset, tolerance=tolerance
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph that can be written in every format.
+
+    Args:
+        graph: The network, folded.
+        cases: What it must give.
+        inputs: Names of its inputs.
+        folded: Batch norms folded into convolutions.
+        norms_left: Batch norms that are still there.
+    """
+
+    graph: torch.export.ExportedProgram
+    cases: Sequence[Case]
+    inputs: Sequence[str]
+    folded: int
+    norms_left: int
+
+    def write(
+        self,
+        path: str | Path,
+        format: Format,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] = ("logits",),
+        opset: int | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> Exported:
+        """Write and verify; arguments and errors are those of `export_network`."""
+        path = Path(path)
+        check_target(path, format, opset)
+        difference = write_verified(
+            self.graph,
+            path,
+            format,
+            inputs=self.inputs,
+            outputs=outputs,
+            facts=facts or {},
+            cases=self.cases,
+            opset=opset,
+            tolerance=tolerance,
+        )
+        reached = (opset or DEFAULT_OPSET) if format == "onnx" else None
+        return Exported(path, format, difference, self.folded, self.norms_left, size_on_disk(path), reached)
+
+
+def prepare(network: nn.Module, clip_shape: Sequence[int], *, fold: bool = True) -> Prepared:
+    """Fold and trace a network; arguments and errors are those of `export_network`."""
+    eager = evaluated(network)
+    clips = [drawn((count, *clip_shape[1:])) for count in _BATCHES]
     with torch.no_grad():
-        cases = [Case([clip], _as_list(eager(clip))) for clip in clips]
-    folding = fold_batch_norms(eager, clips[0]) if fold else None
-    ready = eager if folding is None else folding.network
+        cases = [Case([clip], as_list(eager(clip))) for clip in clips]
+    ready, folded = eager, 0
+    if fold:
+        folding = fold_batch_norms(eager, clips[0])
+        ready, folded = folding.network, len(folding.norms)
     graph = graph_of(ready, (clips[0],), ({0: torch.export.Dim("batch", min=1)},))
-    difference = write_verified(
-        graph,
-        path,
-        format,
-        inputs=["clip"],
-        outputs=outputs,
-        facts=facts or {},
-        cases=cases,
-        opset=opset,
-        tolerance=tolerance,
-    )
-    return Exported(
-        path,
-        format,
-        difference,
-        0 if folding is None else len(folding.norms),
-        sum(isinstance(module, _BatchNorm) for module in ready.modules()),
-        size_on_disk(path),
-        (opset or DEFAULT_OPSET) if format == "onnx" else None,
-    )
+    return Prepared(graph, cases, ["clip"], folded, count_norms(ready))
 
 
-def _clip(shape: Sequence[int]) -> Tensor:
+def count_norms(network: nn.Module) -> int:
+    """Batch norms of a network."""
+    return sum(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def evaluated(network: nn.Module) -> nn.Module:
+    """A copy as it is exported: in evaluation, in float32, on the CPU."""
+    return copy.deepcopy(network).float().cpu().eval()
+
+
+def drawn(shape: Sequence[int]) -> Tensor:
+    """What is compared on, the same every time."""
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0))
 
 
-def _as_list(logits: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+def as_list(logits: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    """One entry a classifier."""
     return list(logits) if isinstance(logits, tuple) else [logits]
-
-
-def _sizes(num_classes: int | Sequence[int] | None) -> Sequence[int]:
-    return num_classes if isinstance(num_classes, Sequence) else ()

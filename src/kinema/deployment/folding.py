@@ -15,12 +15,11 @@ A runtime may still join such a norm with its neighbours.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Float
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -47,15 +46,15 @@ class Folded:
     left: tuple[str, ...]
 
 
-def fold_batch_norms(network: nn.Module, clip: Float[Tensor, "B C T H W"]) -> Folded:
+def fold_batch_norms(network: nn.Module, *inputs: Tensor) -> Folded:
     """Fold batch norms into convolutions in a copy of a network.
 
     Args:
         network: Left as it is.
-        clip: Any clip it takes; it is run once.
+        inputs: Any clip it takes, or all that its `forward` takes; it is run once.
     """
     network = copy.deepcopy(network).eval()
-    watched = _watch(network, clip)
+    watched = _watch(network, inputs)
     names = {module: name for name, module in network.named_modules()}
     folded: list[str] = []
     for norm, convolution, before in watched.pairs():
@@ -113,7 +112,7 @@ class _Watched(TorchFunctionMode):
         return found
 
 
-def _watch(network: nn.Module, clip: Tensor) -> _Watched:
+def _watch(network: nn.Module, given: Sequence[Tensor]) -> _Watched:
     watched = _Watched()
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -124,7 +123,7 @@ def _watch(network: nn.Module, clip: Tensor) -> _Watched:
     hooks = [module.register_forward_hook(keep) for module in network.modules() if isinstance(module, kinds)]
     try:
         with torch.no_grad(), watched:
-            network(clip)
+            network(*given)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,0 +1,226 @@
+"""A web page on this machine: upload or record a clip, see its scores over time.
+
+Written with starlette and served by uvicorn on 127.0.0.1 alone. Nothing is loaded from elsewhere: the page consists of three
+files beside this one, and a Content-Security-Policy forbids the browser to ask any other machine. (Gradio's page asks a
+content delivery network for a script, which cannot be switched off.) Videos are held in memory, never written, and forgotten.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from kinema.data.decoding import DecodeError, open_video
+from kinema.deployment.exported import need_packages
+from kinema.deployment.prediction import Prediction, as_facts, scores_over_time
+from kinema.training.restore import Predictor
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+HOST = "127.0.0.1"
+_PAGE = Path(__file__).with_name("page")
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_MOST_FPS = 240
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused.
+
+    Args:
+        mib: Size of a file.
+        seconds: Length of a video.
+    """
+
+    mib: float = 64
+    seconds: float = 60
+
+    def __post_init__(self) -> None:
+        if self.mib <= 0 or self.seconds <= 0:
+            raise ValueError(
+                f"a limit of {self.mib:g} MiB and {self.seconds:g} s lets no video in; give numbers above 0"
+            )
+
+    @property
+    def bytes(self) -> int:
+        return int(self.mib * 2**20)
+
+
+class RefusedError(Exception):
+    """A request that is answered by a message.
+
+    Args:
+        status: Of HTTP.
+        message: For the person in front of the page.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5, num_windows: int = 16) -> "Starlette":
+    """The page as an ASGI application: `/` the page, `/facts` what it shows of the classifier, `/predict` for videos.
+
+    Args:
+        predictor: The classifier.
+        limits: What is refused.
+        top: Classes that are shown.
+        num_windows: Windows whose scores make the curves.
+
+    Raises:
+        ModuleNotFoundError: If the extra `demo` is not installed.
+    """
+    need_packages("starlette", "uvicorn", extra="demo")
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    limits = limits or Limits()
+    one_at_a_time = Lock()  # the network takes all threads by itself
+
+    def answer(content: bytes) -> dict[str, Any]:
+        with one_at_a_time:
+            return answer_video(predictor, content, limits, top=top, num_windows=num_windows)
+
+    async def predict(request: "Request") -> "Response":
+        try:
+            _need_own_page(request.headers.get("origin"))
+            content = await _read(request, limits)
+            return JSONResponse(await run_in_threadpool(answer, content), headers=_HEADERS)
+        except RefusedError as refusal:
+            return JSONResponse({"error": str(refusal)}, refusal.status, headers=_HEADERS)
+
+    async def facts(request: "Request") -> "Response":
+        return JSONResponse(
+            {
+                "model": predictor.module.model_name,
+                "checkpoint": predictor.checkpoint.name if predictor.checkpoint else "",
+                "num_classes": len(predictor.class_names),
+                "notes": list(predictor.notes),
+                "max_mib": limits.mib,
+                "max_seconds": limits.seconds,
+            },
+            headers=_HEADERS,
+        )
+
+    def page(file: str, kind: str) -> Callable:
+        content = (_PAGE / file).read_bytes()
+
+        async def serve_file(request: "Request") -> "Response":
+            return Response(content, media_type=kind, headers=_HEADERS)
+
+        return serve_file
+
+    routes = [Route(path, page(*file)) for path, file in _FILES.items()]
+    routes += [Route("/facts", facts), Route("/predict", predict, methods=["POST"])]
+    # A name of another site that leads to this machine must not: its page could then read the answers.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
+    return Starlette(routes=routes, middleware=[hosts])
+
+
+def answer_video(
+    predictor: Predictor, content: bytes, limits: Limits, *, top: int = 5, num_windows: int = 16
+) -> dict[str, Any]:
+    """What the page shows of one video.
+
+    Raises:
+        RefusedError: If it is no video, is damaged, or is too long.
+    """
+    try:
+        with open_video(content) as video:
+            duration, num_frames = float(video.duration), video.num_frames
+        if duration > limits.seconds or num_frames > limits.seconds * _MOST_FPS:
+            raise RefusedError(
+                413,
+                f"This video is {duration:.1f} s long ({num_frames} frames), and at most {limits.seconds:g} s are taken; cut "
+                "it, or start kinema demo with a larger --max-seconds.",
+            )
+        scores = predictor(content)
+        timeline = scores_over_time(predictor, content, num_windows=num_windows)
+    except DecodeError as error:
+        raise RefusedError(415, f"This cannot be read as a video: {error}") from error
+    found = as_facts(Prediction("", scores, timeline=timeline), predictor.class_names, top)
+    return {**found, "duration": duration, "num_frames": num_frames}
+
+
+def serve(
+    predictor: Predictor,
+    *,
+    port: int = 7860,
+    limits: Limits | None = None,
+    top: int = 5,
+    ready: Callable[[str], None] = print,
+) -> None:
+    """Serve the page on this machine until it is interrupted.
+
+    Args:
+        predictor, limits, top: As for `make_app`.
+        port: 0 for any that is free.
+        ready: Called with the address.
+
+    Raises:
+        OSError: If the port is taken.
+        ModuleNotFoundError: If the extra `demo` is not installed.
+    """
+    app = make_app(predictor, limits=limits, top=top)
+    import uvicorn
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port} of {HOST} cannot be used ({error.strerror}); give another port as --port, 0 for any"
+            ) from error
+        listener.listen()  # from here on a browser waits for an answer
+        ready(f"http://{HOST}:{listener.getsockname()[1]}")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+
+
+def _need_own_page(origin: str | None) -> None:
+    """Refuse what another site's page makes a browser send."""
+    if origin is not None and urlsplit(origin).hostname not in (HOST, "localhost"):
+        raise RefusedError(403, f"A page of {origin} asked, and only the page of kinema demo is answered.")
+
+
+async def _read(request: "Request", limits: Limits) -> bytes:
+    """The video that was sent. Of one that is too large the rest is read and dropped, for a browser reads no answer before."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limits.bytes:
+            parts.append(chunk)
+        else:
+            parts.clear()
+    if size > limits.bytes:
+        raise RefusedError(
+            413,
+            f"This file has {size / 2**20:.1f} MiB, and at most {limits.mib:g} MiB are taken; choose a shorter or smaller "
+            "video, or start kinema demo with a larger --max-mib.",
+        )
+    if not size:
+        raise RefusedError(400, "Nothing was sent; choose a video, or record one.")
+    return b"".join(parts)

@@ -1,0 +1,199 @@
+"""The page over HTTP: what it answers, what it refuses, and that it is for this machine alone."""
+
+import http.client
+import importlib.util
+import json
+import re
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from untrained import NAMES, make_module, moving, small_clips, write_checkpoint
+
+from kinema.cli import main
+from kinema.data.motion.encoding import encode_mp4
+from kinema.deployment import demo, exported
+from kinema.deployment.demo import Limits, make_app
+from kinema.training.restore import Predictor
+
+
+@contextmanager
+def served(predictor, **options):
+    """The application behind a real server; gives a function that asks it."""
+    with socket.socket() as listener:
+        listener.bind((demo.HOST, 0))
+        listener.listen()
+        server = uvicorn.Server(uvicorn.Config(make_app(predictor, **options), log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        port = listener.getsockname()[1]
+
+        def ask(method="GET", path="/", body=None, headers=None):
+            connection = http.client.HTTPConnection(demo.HOST, port, timeout=30)
+            try:
+                connection.request(method, path, body, headers or {})
+                answer = connection.getresponse()
+                return answer.status, answer.read(), dict(answer.getheaders())
+            finally:
+                connection.close()
+
+        ask.port = port
+        try:
+            yield ask
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(make_module(), small_clips())
+
+
+@pytest.fixture(scope="module")
+def ask(predictor):
+    with served(predictor, limits=Limits(mib=0.5, seconds=3), top=2, num_windows=4) as ask:
+        yield ask
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return encode_mp4(moving(50), intra_only=True)
+
+
+def message(answer):
+    status, body, _ = answer
+    return status, json.loads(body)["error"]
+
+
+def test_a_video_is_answered_with_the_scores_of_predict(ask, predictor, clip):
+    status, body, _ = ask("POST", "/predict", clip)
+    assert status == 200
+    found = json.loads(body)
+    scores = predictor(clip)
+    assert [guess["class"] for guess in found["top"]] == [NAMES[label] for label in scores.topk(2).indices]
+    assert found["top"][0]["score"] == pytest.approx(float(scores.max()))
+    assert found["duration"] == 2 and found["num_frames"] == 50
+    assert len(found["over_time"]["times"]) == 4 and set(found["over_time"]["scores"]) == {
+        guess["class"] for guess in found["top"]
+    }
+
+
+def test_the_page_and_its_files_load_nothing_from_elsewhere(ask):
+    for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
+        status, body, headers = ask(path=path)
+        assert status == 200 and headers["content-type"].startswith(kind)
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'") and "unsafe" not in policy and "http" not in policy
+        text = body.decode().replace("http://www.w3.org/2000/svg", "")
+        assert "//" not in re.sub(r"^\s*//.*$|  // .*$", "", text, flags=re.MULTILINE), "no address of another machine"
+        assert "innerHTML" not in text, "class names are text"
+
+
+def test_what_the_page_shows_of_the_classifier(ask):
+    facts = json.loads(ask(path="/facts")[1])
+    assert (
+        facts["model"] == "tsm_nano"
+        and facts["num_classes"] == 4
+        and (facts["max_mib"], facts["max_seconds"]) == (0.5, 3)
+    )
+
+
+def test_what_is_no_video(ask):
+    for content in (b"<html>no video</html>" * 50, b"\x00" * 1000, b"\x89PNG\r\n\x1a\n" + bytes(100)):
+        status, told = message(ask("POST", "/predict", content))
+        assert status == 415 and told.startswith("This cannot be read as a video")
+    assert message(ask("POST", "/predict", b"")) == (400, "Nothing was sent; choose a video, or record one.")
+
+
+def test_a_damaged_video(ask, clip):
+    status, told = message(ask("POST", "/predict", clip[: len(clip) // 2]))
+    assert status == 415 and "cannot be read" in told
+
+
+def test_a_file_that_is_too_large_with_its_size_told_before_or_not(ask):
+    status, told = message(ask("POST", "/predict", bytes(2**20)))
+    assert status == 413 and told.startswith("This file has 1.0 MiB, and at most 0.5 MiB are taken")
+    status, told = message(ask("POST", "/predict", iter([bytes(2**18)] * 4)))
+    assert status == 413 and told.startswith("This file has 1.0 MiB")
+
+
+def test_a_video_that_is_too_long(ask):
+    content = encode_mp4(moving(80), intra_only=True)
+    status, told = message(ask("POST", "/predict", content))
+    assert status == 413 and told.startswith("This video is 3.2 s long (80 frames), and at most 3 s are taken")
+
+
+def test_too_many_frames_for_their_seconds(predictor, clip):
+    with pytest.raises(demo.RefusedError, match="50 frames"):
+        demo.answer_video(predictor, clip, Limits(seconds=50 / 240 - 0.001))
+
+
+def test_other_sites_and_other_names_of_this_machine_are_refused(ask, clip):
+    assert message(ask("POST", "/predict", clip, {"Origin": "https://evil.example"}))[0] == 403
+    assert message(ask("POST", "/predict", clip, {"Origin": "http://127.0.0.1.evil.example"}))[0] == 403
+    assert message(ask("POST", "/predict", clip, {"Origin": "null"}))[0] == 403
+    assert ask("POST", "/predict", clip, {"Origin": f"http://127.0.0.1:{ask.port}"})[0] == 200
+    assert ask(headers={"Host": "evil.example"})[0] == 400
+    assert ask(headers={"Host": "localhost"})[0] == 200
+
+
+def test_nothing_else_is_served(ask):
+    assert ask(path="/../pyproject.toml")[0] == 404 and ask(path="/index.html")[0] == 404
+    assert ask(path="/predict")[0] == 405 and ask(path="/docs")[0] == 404
+
+
+def test_videos_sent_at_once_are_answered_one_by_one(ask, clip, monkeypatch):
+    running, most = [], []
+    plain = demo.answer_video
+
+    def watched(*arguments, **options):
+        running.append(1)
+        most.append(len(running))
+        try:
+            return plain(*arguments, **options)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(demo, "answer_video", watched)
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(ask("POST", "/predict", clip)[0])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 4 and max(most) == 1
+
+
+def test_it_listens_on_this_machine_alone(monkeypatch, predictor):
+    bound = []
+
+    def run(server, sockets):
+        bound.append(sockets[0].getsockname())
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    told = []
+    demo.serve(predictor, port=0, ready=told.append)
+    assert bound[0][0] == "127.0.0.1" and told == [f"http://127.0.0.1:{bound[0][1]}"]
+
+
+def test_a_port_that_is_taken_and_other_refusals(tmp_path, capsys):
+    checkpoint = write_checkpoint(tmp_path / "it.ckpt", make_module(), small_clips())
+    with socket.socket() as taken:
+        taken.bind((demo.HOST, 0))
+        taken.listen()
+        arguments = ["demo", "--checkpoint", str(checkpoint), "--port", str(taken.getsockname()[1])]
+        assert main(arguments) == 1
+    assert "cannot be used" in capsys.readouterr().err
+    assert main(["demo", "--checkpoint", str(checkpoint), "--max-mib", "0"]) == 1
+    assert "lets no video in" in capsys.readouterr().err
+
+
+def test_a_missing_extra(predictor, monkeypatch):
+    monkeypatch.setattr(
+        exported, "find_spec", lambda name: None if name == "uvicorn" else importlib.util.find_spec(name)
+    )
+    with pytest.raises(ModuleNotFoundError, match=r"needs uvicorn, .* pip install 'kinema\[demo\]'"):
+        make_app(predictor)
