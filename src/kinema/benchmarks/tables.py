@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kinema.benchmarks.stream_speed import stream_tables
 from kinema.sweeps.report import insert_results
 
 SPEED_BEGIN, SPEED_END = "<!-- speed: written by a command, not by hand -->", "<!-- end of speed -->"
@@ -36,6 +37,8 @@ def speed_table(results: dict[str, Any]) -> str:
         if isinstance(measured, dict) and "loaders" in measured:
             parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
             parts.append(_contenders(f"{name}: CPU time of decoding, less is better", measured["decoders"]))
+    if "streams" in results:
+        parts.append(stream_tables(results))
     if "sweep" in results:
         parts.append(_workers(results["sweep"]))
     if "memory" in results:

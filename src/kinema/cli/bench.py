@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.cli.bench_export import add_export, bench_export
+from kinema.cli.bench_stream import add_stream, bench_stream
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
@@ -28,6 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
     _add_layers(commands.add_parser("layers", help="single layers against the form that other code gives them"))
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
+    add_stream(commands.add_parser("stream", help="a frame of a stream against a frame-wise network and a whole window"))
     _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
@@ -38,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         "model": _model,
         "layers": _layers,
         "growth": _growth,
+        "stream": lambda options: bench_stream(options, _facts(), _written),
         "data": _data,
         "sweep": partial(_sweep, extra=extra),
         "export": lambda options: bench_export(options, _facts(), _written),

@@ -1,0 +1,56 @@
+"""Causal modules train from the command line, come back from a checkpoint, and say as a stream what they say of clips."""
+
+import json
+
+import pytest
+import torch
+
+from kinema.training.restore import load_classifier
+from kinema.training.streamed import stream_validation, streamed_table
+
+FEW = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.batch_size=4", "--data.num_frames=4"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model=kinema.training.TAda2D", "--model.backbone=nano"],
+        ["--model=kinema.training.TimeSformer", "--model.size=nano", "--model.num_frames=4"],
+    ],
+    ids=lambda options: options[0].rpartition(".")[2],
+)
+def test_a_causal_run_says_of_streams_what_it_says_of_clips(options, cli):
+    run = cli("fit", *options, "--model.causal=true", "--model.optimizer.lr=0.01", *FEW)
+    module = load_classifier(run / "checkpoints" / "last.ckpt")
+    assert module.hparams["causal"] is True and module.network.init_state(1, 64)
+    validation = stream_validation(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert len(validation.clips.labels) == 24 and len(validation.frames) == 4
+    right = (validation.clips.scores.argmax(1) == validation.clips.labels).double().mean()
+    assert right == pytest.approx(metrics["top1"])
+    assert validation.disagreeing == [] and 0 < validation.largest_difference < 1e-4
+    torch.testing.assert_close(validation.streamed.scores, validation.clips.scores, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(validation.frames[0].scores, validation.clips.scores)
+    assert validation.accuracy_by_frame[-1] == pytest.approx(metrics["top1"])
+    table = streamed_table({"it": validation})
+    assert f"| it | 24 | {100 * metrics['top1']:.2f} | {100 * metrics['top1']:.2f} | 0 |" in table
+    assert "behind frame 4 %" in table and "behind frame 6 %" not in table
+
+
+def test_a_two_way_run_is_refused(cli):
+    run = cli("fit", *FEW)
+    with pytest.raises(ValueError, match="causal=True"):
+        stream_validation(run)
+
+
+def test_guesses_that_differ_are_found():
+    from kinema.evaluation.views import VideoScores
+    from kinema.training.streamed import StreamedValidation
+
+    def scored(*guesses):
+        scores = torch.eye(3)[list(guesses)]
+        scores[3] = torch.nan
+        count = torch.ones(4, dtype=torch.long)
+        return VideoScores(torch.tensor([5, 6, 7, 8]), scores, 0 * count, torch.tensor([True] * 3 + [False]), count)
+
+    assert StreamedValidation(scored(0, 1, 2, 0), (scored(2, 2, 2, 2), scored(0, 2, 2, 1)), 0.0).disagreeing == [6]
