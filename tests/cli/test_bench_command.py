@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from kinema.benchmarks.augmentation_speed import compare_rand_augment
 from kinema.benchmarks.tables import speed_table
 from kinema.cli import main
 
@@ -30,6 +31,31 @@ def test_loaders_decoders_and_memory(tmp_path, capsys):
     assert "8 segments: clips per second" in out and "16 x 4 dense: processor time" in out and "memory over" in out
     results = json.loads((tmp_path / "rows.json").read_text())
     assert [row["name"] for row in results["8 segments"]["loaders"]] == ["kinema", "pytorchvideo"]
+
+
+def test_sources_and_augmentation(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("litdata")
+    monkeypatch.setattr("kinema.benchmarks.data_sources._PASSES", 1)
+    arguments = ["bench", "data", "--what", "sources", "--folder", str(tmp_path), "--num-videos", "2", "--seconds", "1"]
+    arguments += ["--gop", "10", "--sizes", "96x64", "--rounds", "1", "--json", str(tmp_path / "rows.json")]
+    assert main(arguments) == 0
+    assert "8 segments, 96x64, a keyframe every 10 frames, 0 workers: clips per second" in capsys.readouterr().out
+    results = json.loads((tmp_path / "rows.json").read_text())
+    names = ["files", "shards", "shards through litdata", "pictures", "frame cache"]
+    assert [[row["name"] for row in setting["rows"]] for setting in results["sources"]] == [names] * 2
+    assert results["sources"][0]["rows"][0]["ratio"] == 1
+    table = speed_table(
+        results | {"augmentation": [{"name": "a", "cpu_ms": 1, "ratio": 2, "ratio_low": 1, "ratio_high": 3}]}
+    )
+    assert "| 8 segments | 96 x 64 | 10 | 0 | " in table and "| a | 1.0 | 2.00 | 1.00 to 3.00 |" in table
+    assert main([*arguments, "--sizes", "97x64"]) == 1
+    assert "'97x64' is no size of a video; give even width and height" in capsys.readouterr().err
+
+
+def test_rand_augment_is_compared_on_equal_terms():
+    rows = compare_rand_augment(size=16, num_frames=2, rounds=2, clips=2)
+    assert [row.name for row in rows][2:4] == ["kinema, bicubic", "torchvision, nearest"]
+    assert [row.ratio for row in rows if "torchvision" in row.name] == [1, 1] and all(row.cpu_ms > 0 for row in rows)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("calibrated", "8x8"), ("operators", "16x8"), ("depthwise", "4x6x5")])

@@ -41,6 +41,10 @@ def speed_table(results: dict[str, Any]) -> str:
         parts.append(stream_tables(results))
     if "sweep" in results:
         parts.append(_workers(results["sweep"]))
+    if "sources" in results:
+        parts.append(_sources(results["sources"]))
+    if "augmentation" in results:
+        parts.append(_augmentation(results["augmentation"]))
     if "memory" in results:
         memory = results["memory"]
         parts.append(
@@ -153,3 +157,27 @@ def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:
         for row in measured
     ]
     return "\n".join([f"| {title} | clips/s | CPU ms/clip | ratio | quartiles |", "|---|---|---|---|---|", *rows])
+
+
+def _sources(measured: Sequence[dict[str, Any]]) -> str:
+    """One row a setting, one column a source: clips per second, and how many times those of files."""
+    names = [row["name"] for row in measured[0]["rows"]]
+    lines = []
+    for setting in measured:
+        cells = [
+            f"{row['clips_per_s']:.1f}" if row["name"] == "files" else f"{row['clips_per_s']:.1f} ({row['ratio']:.2f})"
+            for row in setting["rows"]
+        ]
+        where = [setting["scheme"], setting["size"].replace("x", " x "), str(setting["gop"]), str(setting["workers"])]
+        lines.append(f"| {' | '.join([*where, *cells])} |")
+    titles = ["clips/s (times those of files)", "pixels", "keyframe every", "workers", *names]
+    return "\n".join([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *lines])
+
+
+def _augmentation(measured: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        f"| {row['name']} | {row['cpu_ms']:.1f} | {row['ratio']:.2f} | {row['ratio_low']:.2f} to {row['ratio_high']:.2f} |"
+        for row in measured
+    ]
+    head = "| RandAugment, 16 x 224 x 224, two operations at level 9 | CPU ms/clip | ratio to torchvision | quartiles |"
+    return "\n".join([head, "|---|---|---|---|", *rows])

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kinema.cli.bench_data import add_data, bench_data
 from kinema.cli.bench_export import add_export, bench_export
 from kinema.cli.bench_stream import add_stream, bench_stream
 from kinema.cli.profile import network_options, split_options
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     _add_layers(commands.add_parser("layers", help="single layers against the form that other code gives them"))
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     add_stream(commands.add_parser("stream", help="a frame of a stream against a frame-wise network and a whole window"))
-    _add_data(commands.add_parser("data", help="clips per second against pytorchvideo, decoding against torchcodec"))
+    add_data(commands.add_parser("data", help="clips per second: against other loaders, by source; RandAugment"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
     options, extra = parser.parse_known_args(arguments[1:])
@@ -41,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
         "layers": _layers,
         "growth": _growth,
         "stream": lambda options: bench_stream(options, _facts(), _written),
-        "data": _data,
+        "data": lambda options: bench_data(options, _facts(), _written),
         "sweep": partial(_sweep, extra=extra),
         "export": lambda options: bench_export(options, _facts(), _written),
     }
@@ -112,17 +113,6 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, help="where the videos are written; beside the built-in set by default")
-    parser.add_argument("--num-videos", type=int, default=8)
-    parser.add_argument("--seconds", type=int, default=10, help="length of each video")
-    parser.add_argument("--rounds", type=int, default=7, help="each round measures every contender once")
-    parser.add_argument(
-        "--memory-clips", type=int, default=5000, help="clips loaded while memory is watched; 0 for none"
-    )
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 
 
@@ -282,37 +272,6 @@ def _measuring(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _data(options: argparse.Namespace) -> int:
-    from kinema.data import throughput
-    from kinema.data.datasets.motion import default_root
-    from kinema.data.sampling import Dense, Segments
-    from kinema.data.transforms import TrainTransform
-
-    folder = options.folder or default_root().parent / "bench"
-    videos = throughput.prepare_bench_videos(folder, num_videos=options.num_videos, seconds=options.seconds)
-    transform = TrainTransform(112, resize=128, crop="random")
-    schemes = {"8 segments": Segments(8), "16 x 4 dense": Dense(16, 4)}
-    results: dict[str, Any] = _facts() | {"videos": f"{len(videos)} of {options.seconds} s, 320x240, H.264, GOP 250"}
-    for name, scheme in schemes.items():
-        loaders = {
-            "kinema": throughput.kinema_loader(videos, scheme, transform),
-            "pytorchvideo": throughput.pytorchvideo_loader(videos, scheme, transform),
-        }
-        rows = throughput.compare_loaders(loaders, rounds=options.rounds)
-        _print_rows(f"{name}: clips per second, relative to pytorchvideo (more is better)", rows)
-        decoders = throughput.compare_decoders(videos, scheme, rounds=options.rounds)
-        _print_rows(f"{name}: processor time per clip of decoding (less is better)", decoders)
-        results[name] = {"loaders": [asdict(row) for row in rows], "decoders": [asdict(row) for row in decoders]}
-    if options.memory_clips:
-        loader = throughput.kinema_loader(videos, schemes["8 segments"], transform)
-        memory = throughput.measure_memory(loader, num_clips=options.memory_clips)
-        print(
-            f"memory over {memory.clips[-1]} clips: {memory.growth_mib:+.1f} MiB of {memory.resident_mib[-1]:.0f} MiB"
-        )
-        results["memory"] = asdict(memory)
-    return _written(results, options.json)
-
-
 def _sweep(options: argparse.Namespace, extra: Sequence[str]) -> int:
     from kinema.benchmarks.sweep_speed import measure_sweep
     from kinema.cli import main
@@ -325,16 +284,6 @@ def _sweep(options: argparse.Namespace, extra: Sequence[str]) -> int:
             f"{row.faster:.2f} times as fast as {rows[0].workers}"
         )
     return _written(_facts() | {"sweep": [asdict(row) for row in rows]}, options.json)
-
-
-def _print_rows(title: str, rows: Sequence[Any]) -> None:
-    print(title)
-    for row in rows:
-        print(
-            f"  {row.name:<28} {row.clips_per_s:8.1f} clips/s {row.cpu_ms_per_clip:8.1f} CPU ms/clip "
-            f"  ratio {row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}]"
-        )
-    print()
 
 
 def _facts() -> dict[str, Any]:

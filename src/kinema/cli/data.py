@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinema.cli import reencode
+from kinema.cli import reencode, shard
 
 if TYPE_CHECKING:
     from kinema.data.inspection import VideoFacts
@@ -57,8 +57,17 @@ def run(arguments: Sequence[str]) -> int:
     reencode.add_arguments(
         commands.add_parser("reencode", help="encode videos again, small and with keyframes close together")
     )
+    shard.add_arguments(
+        commands.add_parser("shard", help="write videos and their lists into large files, also of an object store")
+    )
     options = parser.parse_args(arguments[1:])
-    run_command = {"motion": _motion, "check": _check, "prepare": _prepare, "reencode": reencode.reencode}
+    run_command = {
+        "motion": _motion,
+        "check": _check,
+        "prepare": _prepare,
+        "reencode": reencode.reencode,
+        "shard": shard.shard,
+    }
     return run_command[options.command](options)
 
 

@@ -19,6 +19,8 @@ from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
 from kinema.data.mixing import Mixing, mix_clips, mix_labels
 from kinema.data.sampling import ClipKind, Dense, Rounding, Sampling, Segments, ShortVideo, frame_scheme
+from kinema.data.shards.layout import CLASSES, FOLDER_LIST
+from kinema.data.shards.source import ShardedVideos
 from kinema.data.transforms import EvalTransform, TrainCrop, TrainTransform
 
 
@@ -70,6 +72,10 @@ class VideoDataModule(LightningDataModule):
         decoder: Which decoder reads the files.
         frames: Where videos are folders of pictures: the name of a picture by its number, such as `{:05d}.jpg`.
         frames_fps: Pictures per second in such folders.
+        shards: Folder or address of what `kinema data shard` wrote: videos and lists come from there, and nothing from `root`.
+            The samples are those of the files, in the same order, and a run may go on from one with the other. Chunks of an
+            object store (`s3://bucket/folder`) are fetched as they are wanted, and kept below `$KINEMA_DATA/shards` or
+            `~/.cache/kinema/shards`.
         frame_cache: Decode every frame once, before training, and keep it with its short side resized, for this run and all
             others: for small sets that many runs train on. Not for `random_resized` crops, which see the whole frame.
             They lie in `$KINEMA_DATA/frames`, or `~/.cache/kinema/frames`.
@@ -117,6 +123,7 @@ class VideoDataModule(LightningDataModule):
         decoder: Decoder = "auto",
         frames: str | None = None,
         frames_fps: float = 30.0,
+        shards: str | None = None,
         frame_cache: bool = False,
         on_error: Literal["substitute", "raise"] = "substitute",
         max_error_rate: float = 0.01,
@@ -178,7 +185,11 @@ class VideoDataModule(LightningDataModule):
             raise ValueError(
                 f"frame_cache=True keeps frames of video files, and frames='{frames}' are pictures already"
             )
-        self.frame_cache = frame_cache
+        if frame_cache and shards is not None:
+            raise ValueError(
+                f"frame_cache=True keeps frames of video files, and shards='{shards}' are read; leave one of them out"
+            )
+        self.frame_cache, self.shards = frame_cache, shards
         self.cache: FrameSource | None = self.folders
         self.on_error: Literal["substitute", "raise"] = on_error
         self.max_error_rate = max_error_rate
@@ -200,6 +211,8 @@ class VideoDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.manifests:
             return
+        if self.shards is not None:
+            self._read_from_shards(self.shards)
         if not self.root.is_dir():
             raise ManifestError(
                 f"the data root {self.root} is not a folder; give the folder of your videos as --data.root"
@@ -228,8 +241,9 @@ class VideoDataModule(LightningDataModule):
         else:
             found = {part: self.sources[part] or self._find(part) for part in ("train", "val", "test")}
             if not found["train"]:
+                everything = self.root if self.shards is None else self.root / FOLDER_LIST
                 train, val = split_by_path(
-                    read_manifest(self.root, root=self.root, class_names=names), val_fraction=self.val_fraction
+                    read_manifest(everything, root=self.root, class_names=names), val_fraction=self.val_fraction
                 )
                 return {"train": train, "val": val, "test": val}
             if not found["val"]:
@@ -324,9 +338,11 @@ class VideoDataModule(LightningDataModule):
         return self.seed if self.seed is not None else int(os.environ.get("PL_GLOBAL_SEED", 0))
 
     def _class_names(self) -> list[str] | None:
-        if self.classes is None:
+        # Folders name the classes, and what they were called goes along with shards of them.
+        name = self.classes or (CLASSES if self.shards is not None and (self.root / CLASSES).is_file() else None)
+        if name is None:
             return None
-        path = self.root / self.classes
+        path = self.root / name
         if not path.is_file():
             raise ManifestError(f"the file of class names {path} does not exist; write one name a line")
         return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -346,8 +362,15 @@ class VideoDataModule(LightningDataModule):
 
         return mirror_pairs(self.class_names)
 
+    def _read_from_shards(self, where: str) -> None:
+        """Take the folder of the shards for the data root, and videos out of it."""
+        source = ShardedVideos(where, folders=self.folders, decoder=self.decoder)
+        self.root, self.cache, self.eval_clips.cache = source.folder, source, source
+
     def _check_present(self, part: str, manifest: Manifest) -> None:
-        absent = [record.path for record in manifest.records if not resolve(record, self.root).exists()]
+        paths = [(record.path, resolve(record, self.root)) for record in manifest.records]
+        held = self.cache.__contains__ if isinstance(self.cache, ShardedVideos) else Path.exists
+        absent = [name for name, path in paths if not held(path)]
         if len(absent) == len(manifest) or (part == "train" and len(absent) > self.max_error_rate * len(manifest)):
             raise ManifestError(
                 f"{len(absent)} of {len(manifest)} '{part}' videos are missing below {self.root}, such as {absent[:3]}; "

@@ -67,6 +67,11 @@ class ArchiveData(VideoDataModule):
     def read_manifests(self) -> dict[str, Manifest]:
         if self.prepared is not None and not self.prepared_path.is_file():
             raise ManifestError(f"{self.prepared_path} does not exist; write it with 'kinema data prepare'")
+        if self.shards is not None and not self.prepared_path.is_file():
+            raise ManifestError(
+                f"the shards {self.shards} hold no list {self.prepared_path.name}; write it with 'kinema data prepare', and "
+                f"then the shards with 'kinema data shard ROOT/{self.prepared_path.name}'"
+            )
         whole = read_prepared(self.prepared_path) if self.prepared_path.is_file() else self.read_archive().manifest
         names = self._class_names()
         if names is not None:

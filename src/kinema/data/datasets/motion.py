@@ -37,21 +37,23 @@ class MotionData(VideoDataModule):
         self.num_train, self.num_val, self.set_seed = num_train, num_val, set_seed
 
     def prepare_data(self) -> None:
-        prepare_motion(
-            self.parent, level=self.level, seed=self.set_seed, num_train=self.num_train, num_val=self.num_val
-        )
+        if self.shards is None:
+            self._prepare(progress=True)
 
     def setup(self, stage: str | None = None) -> None:
-        # Complete after prepare_data, so this only names the folder.
-        self.root = prepare_motion(
+        if self.shards is None:
+            self.root = self._prepare(progress=False)  # complete after prepare_data, so this only names the folder
+        super().setup(stage)
+
+    def _prepare(self, *, progress: bool) -> Path:
+        return prepare_motion(
             self.parent,
             level=self.level,
             seed=self.set_seed,
             num_train=self.num_train,
             num_val=self.num_val,
-            progress=False,
+            progress=progress,
         )
-        super().setup(stage)
 
 
 def default_root() -> Path:

@@ -6,6 +6,7 @@
 from pathlib import Path
 from typing import Literal
 
+from kinema.data.decoding.file_part import FilePart
 from kinema.data.decoding.interface import VideoReader
 from kinema.data.decoding.pyav_reader import PyAVReader
 from kinema.data.decoding.report import DecodeError, DecodeReport
@@ -15,11 +16,11 @@ __all__ = ["DecodeError", "DecodeReport", "VideoReader", "open_video"]
 Decoder = Literal["auto", "pyav", "torchcodec"]
 
 
-def open_video(source: str | Path | bytes, decoder: Decoder = "auto") -> VideoReader:
+def open_video(source: str | Path | bytes | FilePart, decoder: Decoder = "auto") -> VideoReader:
     """Open a video for exact, random access to its frames.
 
     Args:
-        source: Path of a video file, or its content.
+        source: Path of a video file, its content, or a part of a larger file.
         decoder: "pyav" needs nothing but `pip install`; "torchcodec" needs that package and FFmpeg's libraries. "auto" is
             "pyav": it was measured to be exact on more files, to notice more damage, and to be the faster one.
 

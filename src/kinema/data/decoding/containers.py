@@ -11,13 +11,14 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import av
 from av.container import InputContainer
 from av.stream import Discard
 from av.video.stream import VideoStream
 
+from kinema.data.decoding.file_part import FilePart, PartReader
 from kinema.data.decoding.report import DecodeError
 
 # 8192 x 8192: twice the pixels of 8K video. One frame of this size takes 200 MB as RGB.
@@ -45,21 +46,24 @@ _LOOKALIKES = (
 
 @dataclass(frozen=True)
 class FileKey:
-    """Names one state of one file: another size or time of change is another key."""
+    """Names one state of one video: another size or time of change of its file is another key."""
 
     path: str
     inode: int
     size: int
     changed_ns: int
+    begin: int = 0
 
 
-def describe(source: str | Path | bytes) -> str:
+def describe(source: str | Path | bytes | FilePart) -> str:
     """Name a source in a message."""
+    if isinstance(source, FilePart):
+        return source.name
     return f"a video of {len(source)} bytes in memory" if isinstance(source, bytes) else str(source)
 
 
-def open_source(source: str | Path | bytes) -> tuple[IO[bytes], FileKey | None]:
-    """Open a regular file, or bytes as if they were one.
+def open_source(source: str | Path | bytes | FilePart) -> tuple[IO[bytes], FileKey | None]:
+    """Open a regular file, or bytes or a part of a file as if they were one.
 
     Returns:
         The open file, and the key of its present state; None for bytes.
@@ -72,20 +76,22 @@ def open_source(source: str | Path | bytes) -> tuple[IO[bytes], FileKey | None]:
         if not source:
             raise DecodeError(f"{name}: 0 bytes were given, a video was needed; check what was read")
         return io.BytesIO(source), None
+    part, path = (source, source.path) if isinstance(source, FilePart) else (None, source)
     try:
-        facts = Path(source).stat()
+        facts = Path(path).stat()
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a pipe, socket or device"
             raise DecodeError(f"{name} is {kind}, a video file was needed; give the path of a regular file")
-        if facts.st_size == 0:
+        if (facts.st_size if part is None else part.size) == 0:
             raise DecodeError(f"{name} is empty (0 bytes), a video was needed; {_REENCODE}")
-        file = open(source, "rb", buffering=0)  # noqa: PTH123, SIM115 - the reader closes it
+        file = open(path, "rb", buffering=0) if part is None else PartReader(part)  # noqa: PTH123, SIM115 - the reader closes it
     except (OSError, ValueError) as error:  # a ValueError for a path with a zero byte
         if isinstance(error, DecodeError):
             raise
         reason = getattr(error, "strerror", None) or error
         raise DecodeError(f"{name} cannot be read ({reason}); check the path and its permissions") from error
-    return file, FileKey(os.fspath(source), facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    begin = 0 if part is None else part.begin
+    return cast(IO[bytes], file), FileKey(os.fspath(path), facts.st_ino, facts.st_size, facts.st_mtime_ns, begin)
 
 
 def recognise(head: bytes) -> str | None:

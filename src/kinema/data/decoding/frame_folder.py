@@ -12,7 +12,7 @@ from fractions import Fraction
 from operator import index as as_integer
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import torch
@@ -131,6 +131,14 @@ class FrameFolder:
         """The picture of a frame."""
         return self.path / self._template.format(self._first + number)
 
+    def picture(self, number: int) -> np.ndarray:
+        """Decode the picture of a frame, (H, W, 3).
+
+        Raises:
+            DecodeError: If it is missing or damaged.
+        """
+        return read_picture(self.file(number))
+
     def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]:
         """Decode frames by number: RGB, 0 to 255; each picture once, however often it is asked for.
 
@@ -155,7 +163,7 @@ class FrameFolder:
             )
         pictures: dict[int, np.ndarray] = {}
         for number in sorted(set(numbers)):
-            picture = pictures[number] = read_picture(self.file(number))
+            picture = pictures[number] = self.picture(number)
             first = pictures[min(pictures)]
             if picture.shape != first.shape:
                 raise DecodeError(
@@ -176,24 +184,29 @@ class FrameFolder:
         return None
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: Path | IO[bytes], name: str | None = None) -> np.ndarray:
     """Decode a JPEG or PNG file to (H, W, 3) RGB.
+
+    Args:
+        path: The file, or an open one.
+        name: What to call it in messages.
 
     Raises:
         DecodeError: If it is missing, no whole JPEG or PNG, or has more than `MAX_PIXELS` pixels.
     """
-    if not path.is_file():  # nor a pipe, which would be waited for
-        raise DecodeError(f"{path} is missing; extract the folder again, or take it out of the data set")
+    name = name or str(path)
+    if isinstance(path, Path) and not path.is_file():  # nor a pipe, which would be waited for
+        raise DecodeError(f"{name} is missing; extract the folder again, or take it out of the data set")
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise DecodeError(
-                    f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS} are decoded"
+                    f"{name}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS} are decoded"
                 )
             return np.array(picture.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise DecodeError(
-            f"{path} cannot be decoded as JPEG or PNG ({error}); extract it again, or take its folder out of the data set"
+            f"{name} cannot be decoded as JPEG or PNG ({error}); extract it again, or take its folder out of the data set"
         ) from error
 
 

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from kinema.data.decoding.file_part import FilePart
 from kinema.data.decoding.index import NOT_STORED
 from kinema.data.decoding.orientation import UPRIGHT
 from kinema.data.decoding.pyav_reader import PyAVReader
@@ -33,21 +34,22 @@ class TorchCodecReader(PyAVReader):
     """Read a video with torchcodec, on one thread, in its exact mode.
 
     Args:
-        source: Path of a video file, or its content.
+        source: Path of a video file, its content, or a part of a file.
 
     Raises:
         ImportError: If torchcodec is not installed, or finds no FFmpeg libraries.
         DecodeError: If the source is no video that may be opened, or holds no frame.
     """
 
-    def __init__(self, source: str | Path | bytes) -> None:
+    def __init__(self, source: str | Path | bytes | FilePart) -> None:
         decoder_class = load_torchcodec()
         super().__init__(source)
         self._decoder: Any = None
         cause = self._why_not_torchcodec()
         if cause is None:
             try:
-                self._decoder = decoder_class(source, seek_mode="exact", num_ffmpeg_threads=1)
+                whole = source.read() if isinstance(source, FilePart) else source
+                self._decoder = decoder_class(whole, seek_mode="exact", num_ffmpeg_threads=1)
             except (RuntimeError, ValueError) as error:
                 self.close()
                 raise DecodeError(f"{self.name}: torchcodec cannot open it ({error}); try decoder='pyav'") from error
