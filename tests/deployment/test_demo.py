@@ -3,6 +3,7 @@
 import http.client
 import importlib.util
 import json
+import os
 import re
 import socket
 import threading
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+from browser import NAMES as BROWSERS
+from browser import Browser, find_chromium
 from untrained import NAMES, make_module, moving, small_clips, write_checkpoint
 
 from kinema.cli import main
@@ -197,3 +200,49 @@ def test_a_missing_extra(predictor, monkeypatch):
     )
     with pytest.raises(ModuleNotFoundError, match=r"needs uvicorn, .* pip install 'kinema\[demo\]'"):
         make_app(predictor)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_chromium() is None, reason=f"no Chromium is found: none of {', '.join(BROWSERS)}")
+def test_in_a_browser(predictor, clip, tmp_path):
+    """A person's way: choose a video, see scores and curves; choose what is none; record; nothing is asked of elsewhere."""
+    (tmp_path / "it.mp4").write_bytes(clip)
+    (tmp_path / "note.txt").write_text("no video" * 50)
+    (tmp_path / "large.mp4").write_bytes(bytes(2**20))
+    shown = "!document.querySelector('#result').hidden"
+    with (
+        served(predictor, limits=Limits(mib=0.5, seconds=30), top=3) as ask,
+        Browser(find_chromium(), tmp_path) as page,
+    ):
+        page.ask("Page.navigate", url=f"http://127.0.0.1:{ask.port}/")
+        assert "tsm_nano, 4 classes" in page.wait_for("document.querySelector('#facts')?.textContent")
+        page.choose("#file", tmp_path / "it.mp4")
+        page.wait_for(shown)
+        names = page.value("[...document.querySelectorAll('#guesses .name')].map(part => part.textContent)")
+        assert names == [NAMES[label] for label in predictor(clip).topk(3).indices]
+        assert page.value("document.querySelectorAll('#curves .curve').length") == 3
+        points = page.value("document.querySelector('#curves .curve').getAttribute('points').split(' ').length")
+        assert points == 16
+        place = "Number(document.querySelector('#curves .now').getAttribute('x1'))"
+        before = page.value(place)
+        page.value("document.querySelector('#video').currentTime = 1, 0")
+        assert page.wait_for(f"{place} > {before} && {place}") == pytest.approx(36 + 554 / 2, abs=3), (
+            "the middle of 2 s"
+        )
+        if os.environ.get("KINEMA_SCREENSHOT"):
+            page.screenshot(os.environ["KINEMA_SCREENSHOT"])
+        wrong = "document.querySelector('#message.wrong')?.textContent"
+        page.choose("#file", tmp_path / "note.txt")
+        assert page.wait_for(wrong).startswith("This cannot be read as a video")
+        assert not page.value(shown), "what was seen in another video is gone"
+        page.choose("#file", tmp_path / "large.mp4")
+        assert "at most 0.5 MiB" in page.wait_for(f"{wrong}?.includes('MiB') && {wrong}")
+        page.value("document.querySelector('#record').click(), 0")
+        page.wait_for("document.querySelector('#record').textContent == 'Stop' && video.currentTime > 1")
+        page.value("document.querySelector('#record').click(), 0")
+        page.wait_for(shown)
+        assert page.value("document.querySelectorAll('#guesses li').length") == 3
+        own = (f"http://127.0.0.1:{ask.port}/", "blob:", "data:", "about:")
+        assert all(url.startswith(own) for url in page.asked_for()), page.asked_for()
+        # A refusal of the program counts as one of the browser's errors of loading.
+        assert all("415" in each["entry"]["text"] for each in page.complaints()), page.complaints()

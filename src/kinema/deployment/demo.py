@@ -1,8 +1,9 @@
 """A web page on this machine: upload or record a clip, see its scores over time.
 
 Written with starlette and served by uvicorn on 127.0.0.1 alone. Nothing is loaded from elsewhere: the page consists of three
-files beside this one, and a Content-Security-Policy forbids the browser to ask any other machine. (Gradio's page asks a
-content delivery network for a script, which cannot be switched off.) Videos are held in memory, never written, and forgotten.
+files beside this one, and a Content-Security-Policy forbids the browser to ask any other machine. Videos are held in memory,
+never written, and forgotten. Gradio 6 would spare us the page; it keeps uploads in a cache on disk, fetches its video editor
+from a content delivery network, and brings 28 packages.
 """
 
 import socket
