@@ -1,4 +1,4 @@
-"""`kinema bench model | layers | growth | data | sweep`: measure side by side, in one run, and print ratios."""
+"""`kinema bench model | layers | growth | data | localization | sweep | ...`: measure side by side, and print ratios."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 from kinema.cli.bench_data import add_data, bench_data
 from kinema.cli.bench_export import add_export, bench_export
+from kinema.cli.bench_localization import add_localization, bench_localization
 from kinema.cli.bench_stream import add_stream, bench_stream
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
@@ -34,6 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     add_data(commands.add_parser("data", help="clips per second: against other loaders, by source; RandAugment"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
+    add_localization(commands.add_parser("localization", help="boundary matching, and Soft-NMS with evaluation, against loops"))
     options, extra = parser.parse_known_args(arguments[1:])
     if extra and options.command != "sweep":
         parser.error(f"unrecognized arguments: {' '.join(extra)}")
@@ -43,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         "growth": _growth,
         "stream": lambda options: bench_stream(options, _facts(), _written),
         "data": lambda options: bench_data(options, _facts(), _written),
+        "localization": lambda options: bench_localization(options, _facts(), _written),
         "sweep": partial(_sweep, extra=extra),
         "export": lambda options: bench_export(options, _facts(), _written),
     }

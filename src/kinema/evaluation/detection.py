@@ -115,7 +115,7 @@ def average_precision(truth: Spans, found: Spans, tiou: Sequence[float] = ACTIVI
     right = _match(truth, found, np.asarray(tiou))
     classes = np.unique(truth.label)
     values = np.zeros((len(tiou), len(classes)))
-    by_class = np.argsort(found.label, kind="stable")
+    by_class = _by_group(found.label)
     begins = np.searchsorted(found.label[by_class], classes, side="left")
     ends = np.searchsorted(found.label[by_class], classes, side="right")
     wanted = np.searchsorted(np.sort(truth.label), classes, side="right") - np.searchsorted(
@@ -220,7 +220,7 @@ def average_recall(
     shares = grid * (most / per_video)
     found = _sorted(found)
     # Each annotated segment is found from some rank of its video on: the first proposal that overlaps enough.
-    order = np.argsort(found.video, kind="stable")
+    order = _by_group(found.video)
     begins = np.searchsorted(found.video[order], names, side="left")
     counts = np.searchsorted(found.video[order], names, side="right") - begins
     hits = np.zeros((len(tiou), 100))
@@ -280,30 +280,41 @@ def _match(truth: Spans, found: Spans, tiou: Float[np.ndarray, " J"]) -> Bool[np
     if not len(competing):
         return right
     # Annotated segments by group, padded with segments that overlap with nothing.
-    in_order = np.argsort(group_of_truth, kind="stable")
+    in_order = _by_group(group_of_truth)
     rank = _rank(group_of_truth[in_order])
     starts, ends = (np.full((len(keys), rank.max() + 1), np.nan) for _ in range(2))
     starts[group_of_truth[in_order], rank] = truth.start[in_order]
     ends[group_of_truth[in_order], rank] = truth.end[in_order]
+    # What overlaps with nothing by enough is wrong, and in nobody's way.
+    overlaps = _tiou(
+        found.start[competing, None], found.end[competing, None], starts[group[competing]], ends[group[competing]]
+    )
+    overlaps = np.nan_to_num(overlaps, copy=False, nan=-1.0)
+    near = (overlaps >= tiou.min()).any(1)
+    competing, overlaps = competing[near], overlaps[near]
     # Detections by group and score; groups with most of them first, so that those still going are always the first ones.
-    competing = competing[np.argsort(group[competing], kind="stable")]
-    rank = _rank(group[competing])
+    order = _by_group(group[competing])
+    competing, overlaps = competing[order], overlaps[order]
     counts = np.bincount(group[competing], minlength=len(keys))
     by_count = np.argsort(-counts, kind="stable")
     begins = np.concatenate([[0], np.cumsum(counts)[:-1]])
     free = np.ones((len(keys), len(tiou), starts.shape[1]), dtype=bool)
     for step in range(int(counts.max())):
         groups = by_count[: int((counts > step).sum())]
-        mine = competing[begins[groups] + step]
-        overlap = _tiou(found.start[mine, None], found.end[mine, None], starts[groups], ends[groups])
-        overlap = np.nan_to_num(overlap, nan=-1.0)
-        offered = np.where(free[groups], overlap[:, None, :], -1.0)  # (groups, J, segments)
+        mine = begins[groups] + step
+        offered = np.where(free[groups], overlaps[mine, None, :], -1.0)  # (groups, J, segments)
         best = offered.argmax(2)
         hit = np.take_along_axis(offered, best[..., None], 2)[..., 0] >= tiou
-        right[mine] = hit
+        right[competing[mine]] = hit
         taken, threshold = np.nonzero(hit)
         free[groups[taken], threshold, best[taken, threshold]] = False
     return right
+
+
+def _by_group(groups: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Order by group, within a group as before; numpy sorts numbers of 16 bits several times faster than others."""
+    small = len(groups) and groups.min() >= 0 and groups.max() < 2**16
+    return np.argsort(groups.astype(np.uint16) if small else groups, kind="stable")
 
 
 def _rank(groups: np.ndarray) -> np.ndarray:

@@ -75,8 +75,8 @@ def soft_nms(
         np.add(width, width[rows, best][:, None], out=spare)
         spare -= shared
         np.divide(shared, spare, out=shared, where=spare > 0)
-        video, other = np.nonzero(shared > threshold[rows, best][:, None])
-        overlap = shared[video, other]
-        score[video, other] *= np.exp(-overlap * overlap / alpha)
+        near = np.flatnonzero(shared > threshold[rows, best][:, None])
+        overlap = shared.ravel()[near]
+        score.ravel()[near] *= np.exp(-overlap * overlap / alpha)
         score[rows, best] = -np.inf
     return Kept(index, chosen)
