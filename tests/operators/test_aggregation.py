@@ -21,10 +21,11 @@ def built(*, own=True, norm=nn.BatchNorm2d, **options):
 
 def literal(layer, x):
     """Frame by frame, from the definition."""
-    reach, frames = layer.kernel // 2, x.shape[2]
+    before, behind = (layer.kernel - 1, 0) if layer.causal else (layer.kernel // 2, layer.kernel // 2)
+    frames = x.shape[2]
     pooled = torch.zeros_like(x)
     for t in range(frames):
-        around = x[:, :, max(t - reach, 0) : t + reach + 1]
+        around = x[:, :, max(t - before, 0) : t + behind + 1]
         if "avg" in layer.pooling:
             pooled[:, :, t] += around.sum(2) / layer.kernel
         if "max" in layer.pooling:
@@ -53,6 +54,10 @@ def literal(layer, x):
         {"pooling": "avg+max"},
         {"own": False},
         {"own": False, "pooling": "max", "kernel": 5},
+        {"causal": True},
+        {"causal": True, "kernel": 4},
+        {"causal": True, "kernel": 4, "pooling": "avg+max"},
+        {"causal": True, "own": False},
     ],
 )
 def test_equals_pooling_and_norms(options, frames, training, layout):
@@ -71,6 +76,19 @@ def test_equals_pooling_and_norms(options, frames, training, layout):
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
     for ours, theirs in zip(torch.autograd.grad(got, inputs, direction), wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kernel", [2, 5])
+def test_the_quick_causal_form_is_the_slow_one(kernel, training):
+    """Frames contiguous in memory take the banded map, others do not; both must see the past alone."""
+    layer = built(causal=True, kernel=kernel).train(training)
+    x = torch.randn(2, 6, 4, 3, 3, dtype=torch.float64)
+    quick, slow = x.transpose(1, 2), x.transpose(1, 2).contiguous()
+    torch.testing.assert_close(layer(quick), layer(slow))
+    if not training:
+        later = torch.cat([x[:, :4], torch.randn_like(x[:, 4:])], dim=1).transpose(1, 2)
+        assert torch.equal(layer(later)[:, :, :4], layer(quick)[:, :, :4])
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -115,12 +133,37 @@ def test_one_pixel_of_one_frame_has_no_variance():
     ("options", "message"),
     [
         ({"kernel": 2}, "kernel=2 frames have no centre"),
+        ({"kernel": 0, "causal": True}, "kernel=0 frames have no centre"),
         ({"pooling": "mean"}, "pooling='mean' is unknown; give one of"),
     ],
 )
 def test_what_cannot_be_built(options, message):
     with pytest.raises(ValueError, match=message):
         TemporalAggregation(nn.BatchNorm2d(4), nn.BatchNorm2d(4), **options)
+
+
+def test_around_a_frame_it_cannot_run_on_a_stream():
+    with pytest.raises(ValueError, match=r"pools the next one too.*build it with causal=True"):
+        built().init_state(torch.zeros(1, 4, 3, 3))
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": "avg+max"}, {"own": False}, {"kernel": 1}])
+def test_norms_in_other_precision_take_steps_too(options):
+    layer = built(causal=True, **options).eval().bfloat16()
+    x = torch.randn(1, 4, 3, 2, 2).bfloat16()
+    state = layer.init_state(x[:, :, 0])
+    for t in range(3):
+        y, state = layer.step(x[:, :, t], state)
+        torch.testing.assert_close(y, layer(x)[:, :, t], rtol=0.05, atol=0.05)
+
+
+def test_a_watched_norm_is_called_in_steps():
+    """A hook that waits for a norm, as of pictures or of a profile, must see every step."""
+    layer, seen = built(causal=True).eval(), []
+    layer.norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.randn(1, 4, 2, 2, dtype=torch.float64)
+    layer.step(x, layer.init_state(x))
+    assert len(seen) == 1
 
 
 def test_what_stands_behind_may_work_in_place():

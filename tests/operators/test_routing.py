@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kinema.operators.routing import ROUTINGS, AttentionRouting, CausalRouting, ConvRouting, build_routing, describe
+from kinema.operators.time_convolution import RecentMean
 
 C, T = 8, 7
 WIDTHS = {"cin": 8, "bias": 6}
@@ -44,6 +45,29 @@ def reach(router):
 )
 def test_what_a_router_knows(name, frames):
     assert reach(built(name)) == frames
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "frames"),
+    [
+        ("static", {}, []),
+        ("frame", {}, [3]),
+        ("linear", {}, [1, 2, 3]),
+        ("local", {"kernels": (2, 2)}, [1, 2, 3]),
+        ("clip", {"num_frames": 3}, [1, 2, 3]),
+        ("global", {"num_frames": 2}, [2, 3]),
+        ("local_global", {"num_frames": 2, "kernels": (1, 2)}, [1, 2, 3]),
+        ("local_global", {}, [0, 1, 2, 3]),
+        ("local_global_ln", {"num_frames": 3, "kernels": (1, 1)}, [1, 2, 3]),
+        ("causal", {}, [1, 2, 3]),
+    ],
+)
+def test_what_a_causal_router_knows(name, options, frames):
+    router = built(name, causal=True, **options)
+    if name == "static":
+        assert router.init_state(torch.zeros(1, C)) == {}
+    else:
+        assert reach(router) == frames
 
 
 def test_kernels_widen_what_a_local_router_knows():
@@ -106,6 +130,51 @@ def test_version_one_equals_its_equations():
     torch.testing.assert_close(router(v).cin, alpha)
 
 
+@pytest.mark.parametrize("name", ["local_global", "local", "clip"])
+def test_a_causal_router_equals_its_equations(name):
+    """Frame by frame: the mean of the last three frames, and convolutions whose last tap is on this frame."""
+    router = built(name, causal=True, num_frames=3, kernels=(3, 2))
+    v = torch.randn(2, C, T, dtype=torch.float64)
+    inputs, hidden, alpha = [], [], []
+    for t in range(T):
+        u = v[:, :, t]
+        if name != "local":
+            mean = v[:, :, max(0, t - 2) : t + 1].mean(2)
+            u = mean if name == "clip" else u + mean @ router.global_proj.weight.T + router.global_proj.bias
+        inputs.append(u)
+        taps = router.conv.weight.shape[2]
+        z = router.conv.bias + sum(
+            inputs[t - k] @ router.conv.weight[:, :, taps - 1 - k].T for k in range(min(taps, t + 1))
+        )
+        hidden.append(torch.relu(router.norm(z)))
+        taps = router.to_cin.weight.shape[2]
+        alpha.append(
+            1 + sum(hidden[t - k] @ router.to_cin.weight[:, :, taps - 1 - k].T for k in range(min(taps, t + 1)))
+        )
+    torch.testing.assert_close(router(v).cin, torch.stack(alpha, dim=2))
+
+
+@pytest.mark.parametrize("window", [1, 3, 9])
+def test_a_recent_mean_is_a_mean_and_streams(window):
+    module, v = RecentMean(window), torch.randn(2, 4, 6, dtype=torch.float64)
+    wanted = torch.stack([v[:, :, max(0, t - window + 1) : t + 1].mean(2) for t in range(6)], dim=2)
+    torch.testing.assert_close(module(v), wanted)
+    state = module.init_state(v[:, :, 0])
+    for t in range(6):
+        mean, state = module.step(v[:, :, t], state)
+        torch.testing.assert_close(mean, wanted[:, :, t])
+
+
+def test_training_statistics_of_a_causal_router_hold_no_padding():
+    """The zeros before a clip are no frames: the norm inside a router must not count them."""
+    router = built("local_global", causal=True).train()
+    v = torch.randn(3, C, T, dtype=torch.float64)
+    inside = []
+    router.norm.register_forward_pre_hook(lambda module, inputs: inside.append(inputs[0]))
+    router(v)
+    assert inside[0].shape == (3, 4, T)
+
+
 def test_attention_equals_its_equations():
     router = built("attention")
     assert isinstance(router, AttentionRouting)
@@ -161,6 +230,10 @@ def test_none_is_no_router():
     [
         (lambda: build_routing("locl", C, WIDTHS), "routing='locl' is unknown"),
         (lambda: build_routing("per_frame", C, WIDTHS), "give num_frames"),
+        (lambda: build_routing("clip", C, WIDTHS, ratio=2, causal=True), "give their number as window"),
+        (lambda: build_routing("attention", C, WIDTHS, causal=True), "attends to the whole clip"),
+        (lambda: build_routing("local", C, WIDTHS, ratio=2).init_state(torch.zeros(1, C)), "build it with causal=True"),
+        (lambda: RecentMean(0), "a mean over 0 frames is none"),
         (lambda: build_routing("attention", C, WIDTHS, ratio=2, head_dim=3), "head_dim=3 does not divide the 4 hidden"),
         (lambda: build_routing("local", C, WIDTHS, ratio=9), "ratio=9 leaves no hidden channel"),
         (lambda: build_routing("local", C, WIDTHS, kernels=(2, 3)), "2 frames has no centre"),

@@ -166,8 +166,25 @@ def test_streaming_gives_the_authors_steps():
     name = "op_online_tctrack_steps"
     module, _ = loaded(name)
     clip = clip_for(name)
-    state = module.router.init_state(describe(clip)[:, :, 0])
+    state = module.init_state(clip[:, :, 0])
     for t, step in enumerate(REFERENCE[name]["steps"]):
-        frame = clip[:, :, t : t + 1]
-        factors, state = module.router.step(describe(frame)[:, :, 0], state)
-        close(module.conv(frame, factors).reshape(-1)[: len(step["output"])], step["output"])
+        output, state = module.step(clip[:, :, t], state)
+        close(output.reshape(-1)[: len(step["output"])], step["output"])
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_streaming_gives_the_authors_clip(mode):
+    """The batch fixture again, two clips side by side, every frame by itself."""
+    name = "op_online_tctrack_batch"
+    module, _ = loaded(name)
+    module.train(mode == "train")
+    clip, frames = clip_for(name), []
+    state = module.init_state(clip[:, :, 0])
+    for t in range(clip.shape[2]):
+        frame, state = module.step(clip[:, :, t], state)
+        frames.append(frame)
+    output = torch.stack(frames, dim=1).flatten(0, 1).reshape(-1)
+    wanted = REFERENCE[name][mode]
+    close(torch.stack([output.mean(), output.std(correction=0), output.norm()]), wanted["output_stats"], scale=100)
+    if "output_every_13th" in wanted:
+        close(output[::13], wanted["output_every_13th"])
