@@ -17,6 +17,7 @@ from other_layouts import (
 )
 
 import kinema
+from kinema.testing import assert_network_streams
 
 # What was trained, with which options, and how its origin names the tensors. The reference networks in tests/parity are
 # written by their origins themselves; here are the layouts that no reference was made of.
@@ -64,6 +65,17 @@ def test_every_tensor_arrives(layout):
     assert sorted(report.loaded) == sorted(model.state_dict())
     assert not report.initial and not report.refused and not report.inflated
     assert len(report.renamed) == (0 if rename is str else len(report.loaded))
+
+
+def test_the_authors_online_network_streams():
+    """Their names leave no trace of the shift; what was trained on clips is what runs frame by frame."""
+    name, options, rename = LAYOUTS["TSM authors, online MobileNetV2"]
+    trained, model = network(name, seed=1, **options), network(name, seed=2, **options)
+    kinema.load_checkpoint(model, renamed(trained, rename))
+    clip = torch.randn(1, 3, 3, 32, 32)
+    assert_network_streams(model, clip)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(clip), trained.eval()(clip))
 
 
 @pytest.mark.parametrize("holder", ["module.", "network.", "network._orig_mod.", "model."])

@@ -125,3 +125,15 @@ def test_kinema_s_own_weights_load(name, options, text):
     source, target = network(name, 1, **options), network(name, 2, **options)
     report = kinema.load_checkpoint(target, source.state_dict())
     assert len(report.loaded) == len(source.state_dict()) and not report.renamed
+
+
+def test_their_weights_are_refused_for_a_causal_network_and_start_one():
+    """Every tensor fits, and every tap of a router would stand at another frame than the one it was trained for."""
+    theirs = to_theirs(kinema.create_model("tada2d_r50", 5))
+    causal = kinema.create_model("tada2d_r50", 5, causal=True)
+    with pytest.raises(ValueError, match=r"frames before and behind; backbone.*sees the past alone.*kinema.init_from"):
+        kinema.load_checkpoint(causal, theirs)
+    report = kinema.init_from(causal, theirs)
+    assert len(report.loaded) == len(causal.state_dict()) and not report.refused
+    own = kinema.load_checkpoint(causal, kinema.create_model("tada2d_r50", 5))
+    assert "whether calibration sees the past alone, a checkpoint does not say" in own.notes

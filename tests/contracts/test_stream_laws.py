@@ -120,6 +120,15 @@ def test_a_state_is_flat_zeros_and_survives_a_file(name, tmp_path):
         assert torch.equal(model.step(clip[:, :, 1], read)[0], model.step(clip[:, :, 1], state)[0])
 
 
+@pytest.mark.parametrize(("name", "count", "numbers"), [("tsm_mobilenetv2", 10, 27_048), ("tsm_r50", 16, 702_464)])
+def test_the_state_of_tsm_is_as_large_as_the_authors_caches(name, count, numbers):
+    state = build(name, causal=True).init_state(1, 224)
+    assert len(state) == count and sum(tensor.numel() for tensor in state.values()) == numbers
+    if count == 10:
+        sizes = [3 * 56**2, *[4 * 28**2] * 2, *[8 * 14**2] * 3, *[12 * 14**2] * 2, *[20 * 7**2] * 2]
+        assert [tensor.numel() for tensor in state.values()] == sizes
+
+
 @pytest.mark.parametrize("name", ["tsm_nano", "tada2d_nano", "timesformer_nano"])
 def test_gradients_flow_through_steps_as_through_the_clip(name):
     model = build(name, causal=True).double()

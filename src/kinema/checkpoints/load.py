@@ -38,6 +38,8 @@ from kinema.checkpoints.layout import (
 )
 from kinema.checkpoints.report import LoadReport
 from kinema.localization.network import BoundaryMatchingNetwork
+from kinema.operators.aggregation import TemporalAggregation
+from kinema.operators.time_convolution import RecentMean, TimeConvolution
 from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any] | nn.Module
@@ -65,7 +67,8 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
 
     What has no tensors cannot be compared: how many channels are shifted and which way, which pooling stands beside a norm,
-    and of a transformer the number of heads, the scale, the order of steps and the rule for class tokens.
+    whether calibration sees the past alone, and of a transformer the number of heads, the scale, the order of steps and the
+    rule for class tokens. Weights of TAdaConv's authors, who have no causal network, are refused for one.
 
     Layouts of kinema, of the authors of TSM, TAdaConv, TimeSformer and UniFormer, of mmaction2, Hugging Face (TimeSformer),
     timm and torchvision are told apart by their names and shapes, never by a file name.
@@ -165,6 +168,12 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
             report.refused[counterpart.name] = f"shape {shapes[counterpart.name]}; {name} has {counterpart.shape} there"
         else:
             report.initial[name] = "not in the checkpoint"
+    if strict and (place := _calibrated_from_the_past(model)):
+        raise ValueError(
+            f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}, calibrated from frames before and behind; {place} of the model "
+            "sees the past alone, so the same weights would mean something else there. Build the model without causal=True, or "
+            "start its training from these weights with kinema.init_from"
+        )
     known = {counterpart.name for counterpart in ours.values()}
     report.refused |= {name: "no such tensor in the model" for name in shapes if name not in known}
     lost = {name: why for name, why in report.initial.items() if not name.endswith(_COUNTER)}
@@ -177,6 +186,16 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
         )
     model.load_state_dict(model.state_dict() | converted)
     return report
+
+
+def _calibrated_from_the_past(model: nn.Module) -> str | None:
+    """The first part of a router or aggregation that has a two-way form with the same tensors."""
+    for name, module in model.named_modules():
+        if isinstance(module, RecentMean) or (isinstance(module, TemporalAggregation) and module.causal):
+            return name
+        if isinstance(module, TimeConvolution) and module.causal and module.reach:
+            return name
+    return None
 
 
 def _read(source: Source, model: nn.Module) -> dict[str, Tensor]:
@@ -294,6 +313,8 @@ def _match(
     report.notes += uniformer.notes(translation.origin, layout.num_classes)
     if any("shift" in kind for kind in layout.operators if kind != TOKEN_SHIFT):  # thirds, always
         report.notes.append("how many channels were shifted, and in which direction, a checkpoint does not say")
+    if _calibrated_from_the_past(model):
+        report.notes.append("whether calibration sees the past alone, a checkpoint does not say")
     if "backbone.patch_embed.proj.weight" in values and any(name.endswith(".attn.qkv.weight") for name in values):
         report.notes.append(
             "heads, scale, order of steps and the rule for class tokens are the model's: a checkpoint has none"
