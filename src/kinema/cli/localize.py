@@ -1,0 +1,78 @@
+"""`kinema localize VIDEO... --classifier RUN --localizer RUN --output FOLDER`: what happens when, in your own videos.
+
+The classifier slides over each video, the localizer proposes segments from what it saw, and both are joined. Written are
+VIDEO.json and VIDEO.csv with all segments, VIDEO.png with the best ones over time, and VIDEO.html, a page with the video and
+these segments to be clicked.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kinema localize", description=__doc__)
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files, or folders of them")
+    parser.add_argument("--classifier", required=True, metavar="RUN", help="run whose features the localizer learnt on")
+    parser.add_argument("--localizer", required=True, metavar="RUN", help="run of kinema.training.BMN")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results go")
+    parser.add_argument(
+        "--features",
+        type=Path,
+        metavar="FOLDER",
+        help="features the localizer learnt on; where its run found them by default",
+    )
+    parser.add_argument("--top", type=int, default=20, help="segments in picture and page; the files have all")
+    parser.add_argument("--min-score", type=float, default=0.0, help="leave out less sure segments everywhere")
+    parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of the runs")
+    parser.add_argument("--batch-size", type=int, default=8, help="crops that go through the classifier together")
+    parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
+    options = parser.parse_args(arguments[1:])
+
+    from kinema.cli.features import find_videos
+    from kinema.data.decoding import DecodeError
+    from kinema.data.feature_files import FeatureError
+    from kinema.data.progress import progress_bar
+    from kinema.localization.results import write_results
+    from kinema.training.localizer import Localizer
+
+    try:
+        if options.top < 0:
+            raise ValueError(f"--top {options.top} shows nothing; give 0 or more")
+        videos = find_videos(options.videos)
+        names = [path.stem for path in videos]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two videos are called {twice} and would share their results; localize them apart")
+        localizer = Localizer.of_runs(
+            options.classifier,
+            options.localizer,
+            features=options.features,
+            which=options.which,
+            device=options.device,
+        )
+        options.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+    failed = 0
+    with progress_bar(True) as bar:
+        for path in videos:
+            task = bar.add_task(path.name, total=None)
+
+            def told(done: int, of: int, task=task) -> None:
+                bar.update(task, completed=done, total=of)
+
+            try:
+                file, segments = localizer(path, batch_size=options.batch_size, on_clips=told)
+            except (DecodeError, FeatureError) as error:
+                print(f"kinema: {error}", file=sys.stderr)
+                failed += 1
+                continue
+            kept = [segment for segment in segments if segment.score >= options.min_score]
+            page = write_results(options.output, path, file.duration, kept, top=options.top, facts=localizer.facts)
+            print(f"{path.name}: {len(kept)} segments, {page}")
+    if failed:
+        print(f"kinema: {failed} of {len(videos)} videos could not be decoded", file=sys.stderr)
+    return 1 if failed else 0

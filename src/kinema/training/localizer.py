@@ -1,0 +1,116 @@
+"""From a raw video to its segments: a classifier's features, a localizer's proposals, and names."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kinema.data.clip_grid import ClipGrid
+from kinema.data.feature_files import FeatureFile
+from kinema.localization.extraction import read_facts
+from kinema.localization.segment_files import FoundSegment
+from kinema.training.bmn import BMN
+from kinema.training.extractor import Extractor
+from kinema.training.record import find_run
+from kinema.training.restore import Predictor
+
+
+@dataclass(frozen=True)
+class Localizer:
+    """Finds what happens when in a video file.
+
+    Args:
+        extractor: The classifier, sliding as it did for the features that the network learnt on.
+        network: The trained network.
+        names: What classes are called, by the id that is a detection's label.
+    """
+
+    extractor: Extractor
+    network: BMN
+    names: Callable[[Any], str]
+
+    @classmethod
+    def of_runs(
+        cls,
+        classifier: str | Path,
+        localizer: str | Path,
+        *,
+        features: str | Path | None = None,
+        which: str = "last",
+        device: str = "cpu",
+    ) -> "Localizer":
+        """Load both runs; clips lie and are cut as in the features that the localizer learnt on.
+
+        Args:
+            classifier: The run whose features the localizer learnt on.
+            localizer: A run of `kinema.training.BMN`.
+            features: The folder of these features; where the localizer's run found them when None.
+            which: Which checkpoint of the runs, `last` or `best`.
+            device: Where networks run.
+
+        Raises:
+            FileNotFoundError: If a run, its checkpoint, or `extraction.json` beside the features is not there.
+            ValueError: If the localizer learnt on the features of other weights.
+        """
+        network = BMN.from_run(localizer, which=which, device=device)
+        folder = _features_of(localizer) if features is None else Path(features)
+        facts = read_facts(folder)
+        grid = ClipGrid(**facts["grid"])
+        extractor = Extractor.of(
+            Predictor.from_run(classifier, which=which, device=device),
+            stride=grid.stride,
+            clip_frames=grid.clip_frames,
+            frame_interval=grid.frame_interval,
+            target_fps=grid.target_fps,
+            num_crops=facts["transform"]["num_crops"],
+        )
+        other = [name for name, value in extractor.described.items() if facts.get(name) != value]
+        if other:
+            found = "; ".join(f"{name}: {facts.get(name)} there, {extractor.described[name]} here" for name in other)
+            raise ValueError(
+                f"the localizer {localizer} learnt on features that {classifier} does not give ({found}); give the run that "
+                f"made those in {folder}, or train a localizer on features of this one"
+            )
+        return cls(extractor, network, _namer(network))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the results of a video say of the networks."""
+        facts = {name: value for name, value in self.extractor.described.items() if name != "classes"}
+        return {"classifier": facts}
+
+    def __call__(self, video: str | Path, **options: Any) -> tuple[FeatureFile, list[FoundSegment]]:
+        """The features of a video and its segments, best first; options of `kinema.localization.extraction.extract`.
+
+        Raises:
+            DecodeError: If the video cannot be decoded.
+            FeatureError: If its features are not finite.
+        """
+        file = self.extractor(video, **options)
+        found = self.network.propose(file)
+        return file, [FoundSegment(each.start, each.end, self.names(each.label), each.score) for each in found]
+
+
+def _features_of(run: str | Path) -> Path:
+    config = yaml.safe_load(find_run(run).config.read_text(encoding="utf-8"))
+    root = Path(config["data"]["init_args"]["root"]).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"the localizer {run} learnt on the features in {root}, which are not there; say where they lie now with --features"
+        )
+    return root
+
+
+def _namer(network: BMN) -> Callable[[Any], str]:
+    names, tasks = network.class_names, list(network.tasks.values())
+
+    def name(label: Any) -> str:
+        if label is None:
+            return "something"
+        if isinstance(label, tuple):
+            return " ".join(of_task[part] for of_task, part in zip(tasks, label, strict=True))
+        return str(label) if not names else names[label]
+
+    return name
