@@ -171,8 +171,8 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
     if strict and (place := _calibrated_from_the_past(model)):
         raise ValueError(
             f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}, calibrated from frames before and behind; {place} of the "
-            "model sees the past alone, so the same weights would mean something else there. Build the model without causal=True, or "
-            "start its training from these weights with kinema.init_from"
+            "model sees the past alone, so the same weights would mean something else there. Build the model without "
+            "causal=True, or start its training from these weights with kinema.init_from"
         )
     known = {counterpart.name for counterpart in ours.values()}
     report.refused |= {name: "no such tensor in the model" for name in shapes if name not in known}
