@@ -48,7 +48,7 @@ def bench_localization(
             input_gradient=True,
         )
         print(f"boundary matching, {options.mode.replace('_', ' + ')}, features {' x '.join(map(str, shape))}")
-        table = []
+        table: list[dict[str, Any]] = []
         for row in rows:
             held = held_mib(forms[row.name])
             table.append(asdict(row) | {"held_mib": held, "memory_mib": held + row.peak_memory_mib})

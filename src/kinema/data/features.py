@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -23,9 +23,12 @@ from kinema.data.feature_files import (
 )
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.segments import Annotations, Faults, Segment, checked, read_activitynet
-from kinema.data.windows import Window, Windows, covered, in_bins, inside
+from kinema.data.windows import Placing, Window, Windows, covered, in_bins, inside
 
 Part = Literal["train", "val", "test"]
+
+_SLACK_S = 1.0
+"""Seconds by which a video may be shorter or longer than a list says: lists round, or were made from other files of it."""
 
 
 class WindowBatch(TypedDict):
@@ -83,6 +86,7 @@ class FeatureData(LightningDataModule):
         bin_s: Seconds of one bin; None stretches each whole video to T bins, as on ActivityNet and HACS. EPIC-KITCHENS-100
             has windows of 200 bins of 0.266667 s and proposals of up to 100.
         hop_bins: Bins from one window to the next; `max_bins` when None.
+        placing: What a bin shows; see `kinema.data.windows.Windows`.
         classes: File of the class names in the order of the class scores, one a line; sorted names when None.
         parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
         missing: Whether a video without a feature file is refused, or left out and counted.
@@ -103,6 +107,7 @@ class FeatureData(LightningDataModule):
         max_bins: int = 100,
         bin_s: float | None = None,
         hop_bins: int | None = None,
+        placing: Placing = "time",
         classes: str | None = None,
         parts: tuple[str, str, str] = ("train", "val", "test"),
         missing: Faults = "refuse",
@@ -115,7 +120,7 @@ class FeatureData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.root, self.annotations_path = Path(root).expanduser(), Path(annotations).expanduser()
-        self.windows = Windows(num_bins, max_bins, bin_s, hop_bins)
+        self.windows = Windows(num_bins, max_bins, bin_s, hop_bins, placing)
         self.classes, self.parts = classes, dict(zip(("train", "val", "test"), parts, strict=True))
         self.missing: Faults = missing
         self.faults: Faults = faults
@@ -258,22 +263,23 @@ class FeatureData(LightningDataModule):
             notes.append(f"{len(absent)} of {len(annotations.videos)} '{part}' videos have no feature file: left out")
         videos = {name: video for name, video in annotations.videos.items() if name in self.facts}
         durations = {name: self.facts[name].duration for name in videos}
-        differ = [
-            n for n, v in videos.items() if v.duration and abs(v.duration - durations[n]) > max(1, 0.02 * v.duration)
-        ]
+        differ = [n for n, v in videos.items() if v.duration and abs(v.duration - durations[n]) > _SLACK_S]
         if differ:
             first = differ[0]
             notes.append(
                 f"{len(differ)} '{part}' videos are not as long as annotated, such as {first} with {durations[first]:g} s "
                 f"in place of {videos[first].duration:g} s: the file counts"
             )
-        kept = Annotations(
-            videos,
-            [segment for segment in annotations.segments if segment.video in videos],
-            annotations.classes,
-            annotations.tasks,
+        found = checked(
+            Annotations(
+                {name: replace(video, duration=durations[name]) for name, video in videos.items()},
+                [segment for segment in annotations.segments if segment.video in videos],
+                annotations.classes,
+                annotations.tasks,
+            ),
+            faults=self.faults,
+            slack_s=_SLACK_S,
         )
-        found = checked(kept.with_durations(durations, faults=self.faults), faults=self.faults)
         notes += found.notes
         return found
 

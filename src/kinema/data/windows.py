@@ -7,12 +7,16 @@ authors of TAdaConv on EPIC-KITCHENS-100: T = 200 bins of 4 / 15 s, every 100 bi
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from kinema.data.feature_files import FeatureError, FeatureFile
+
+Placing = Literal["time", "rows"]
 
 _REST_S = 0.2  # a window that would see less of the video is left out
 
@@ -52,6 +56,12 @@ class Windows:
         bin_s: Seconds of one bin; None stretches each whole video to T bins.
         hop_bins: Bins from one window to the next; `max_bins` when None. With no more than T - D every proposal lies
             wholly in at least one window.
+        placing: What a bin shows. `time`: the clips whose middles lie around the middle of the bin, interpolated linearly by
+            time; before the first clip that one, and zeros behind the end of the video. `rows`, as in the code of TAdaConv's
+            authors: the clips that have their middle in the window, filled up with zeros to as many as a full window has,
+            and stretched so that the first and the last fall on the first and last bin. Where clips are short, as theirs,
+            the two agree to half a bin; where they are long, the first clip of a video stands late, and `rows` shifts
+            the first window by so much, or distorts the whole video.
 
     Raises:
         ValueError: If D is not from 1 to T, or the hop leaves a gap between windows.
@@ -61,6 +71,7 @@ class Windows:
     max_bins: int = 100
     bin_s: float | None = None
     hop_bins: int | None = None
+    placing: Placing = "time"
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_bins <= self.num_bins:
@@ -94,10 +105,6 @@ class Windows:
     def sample(self, rows: Float[Tensor, "N D"], file: FeatureFile, window: Window) -> Float[Tensor, "D T"] | None:
         """What a window sees of a video: one column per bin.
 
-        Rows whose clips have their middle in the window are filled up with zeros to as many as a full window has, and
-        interpolated linearly to T columns, the first and the last row falling on the first and last column
-        (align_corners). Of a whole video all rows are taken and none is filled up.
-
         Args:
             rows: One row per clip: `file.features`, or class scores.
             file: The feature file the rows are of.
@@ -111,18 +118,32 @@ class Windows:
         """
         if len(rows) != len(file):
             raise FeatureError(f"{file.video}: {len(rows)} rows were given for {len(file)} clips")
-        if self.bin_s is not None:
-            spacing = file.stride / file.fps
-            full = max(round(window.length / spacing), 1)
-            inside = (file.centers >= window.start) & (file.centers < window.end)
-            rows = rows[inside.to(rows.device)][:full]
-            if not len(rows):
-                return None
-            rows = F.pad(rows, (0, 0, 0, full - len(rows)))
-        columns = rows.T[None]
-        if columns.shape[-1] == window.num_bins:
-            return columns[0]
-        return F.interpolate(columns, size=window.num_bins, mode="linear", align_corners=True)[0]
+        if not covered([window], file.centers):
+            return None
+        return (
+            _by_rows(rows, file, window, self.bin_s is None) if self.placing == "rows" else _by_time(rows, file, window)
+        )
+
+
+def _by_time(rows: Float[Tensor, "N D"], file: FeatureFile, window: Window) -> Float[Tensor, "D T"]:
+    begins = window.start + torch.arange(window.num_bins, dtype=torch.float64) * window.bin_s
+    middles = (begins + window.bin_s / 2).clamp(file.centers[0], file.centers[-1])
+    upper = torch.searchsorted(file.centers, middles).clamp(min=min(1, len(file) - 1), max=len(file) - 1)
+    lower = (upper - 1).clamp(min=0)
+    gap = file.centers[upper] - file.centers[lower]
+    share = torch.where(gap > 0, (middles - file.centers[lower]) / gap.clamp(min=1e-12), 0.0).to(rows.dtype)[:, None]
+    columns = rows[lower] * (1 - share) + rows[upper] * share
+    return (columns * (begins < file.duration)[:, None]).T
+
+
+def _by_rows(rows: Float[Tensor, "N D"], file: FeatureFile, window: Window, whole: bool) -> Float[Tensor, "D T"]:
+    if not whole:
+        full = max(round(window.length * file.fps / file.stride), 1)
+        rows = rows[(file.centers >= window.start) & (file.centers < window.end)][:full]
+        rows = F.pad(rows, (0, 0, 0, full - len(rows)))
+    if len(rows) == window.num_bins:
+        return rows.T
+    return F.interpolate(rows.T[None], size=window.num_bins, mode="linear", align_corners=True)[0]
 
 
 def covered(windows: list[Window], centers: Float[Tensor, " N"]) -> list[Window]:

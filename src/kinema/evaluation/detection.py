@@ -141,7 +141,7 @@ def action_precision(
     Raises:
         ValueError: As `average_precision`.
     """
-    if truth.label.ndim != 2 or found.label.ndim != 2 or truth.label.shape[1] != found.label.shape[1] != len(names):
+    if {truth.label.shape[1:], found.label.shape[1:]} != {(len(names),)}:
         raise ValueError(
             f"labels of shape {truth.label.shape} and {found.label.shape} were given; a column for each of {names} expected"
         )

@@ -1,0 +1,92 @@
+"""Feature files: read back as written, and refused where they are not whole."""
+
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from kinema.data.feature_files import FeatureError, FeatureFile, describe, feature_path, read, read_video, write
+
+
+def made(logits=None, count=4, dim=3):
+    centers = torch.arange(count, dtype=torch.float64) / 3 + 0.1
+    times = (centers - 0.05, centers, centers + 0.05)
+    return FeatureFile("P01_01", torch.randn(count, dim), *times, 1.9, 29.97, 8, 16, "tada2d_r50", "c0ffee", logits)
+
+
+@pytest.mark.parametrize("logits", [None, torch.randn(4, 5), {"verb": torch.randn(4, 2), "noun": torch.randn(4, 7)}])
+def test_what_is_written_is_read(tmp_path, logits):
+    file = made(logits)
+    path = write(tmp_path / "new", file)
+    assert path == tmp_path / "new" / "P01_01.safetensors" and [p.name for p in path.parent.iterdir()] == [path.name]
+    got = read_video(tmp_path / "new", "P01_01")
+    for name in ("features", "starts", "centers", "ends"):
+        assert (
+            torch.equal(getattr(got, name), getattr(file, name))
+            and getattr(got, name).dtype == getattr(file, name).dtype
+        )
+    for name in ("video", "duration", "fps", "stride", "clip_frames", "model", "commit", "tasks"):
+        assert getattr(got, name) == getattr(file, name)
+    assert got.tensors_of_logits().keys() == file.tensors_of_logits().keys()
+    assert all(torch.equal(value, file.tensors_of_logits()[name]) for name, value in got.tensors_of_logits().items())
+    facts = describe(path)
+    widths = {None: {}, torch.Tensor: {"": 5}, dict: {"verb": 2, "noun": 7}}
+    assert facts.num_classes == widths[None if logits is None else type(logits)]
+    assert (facts.video, facts.dim, facts.duration) == ("P01_01", 3, 1.9) and torch.equal(facts.centers, file.centers)
+
+
+def test_tasks_come_back_verb_first(tmp_path):
+    write(tmp_path, made({"noun": torch.zeros(4, 7), "verb": torch.zeros(4, 2)}))
+    assert read_video(tmp_path, "P01_01").tasks == ["verb", "noun"]
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"features": torch.zeros(0, 3)}, "at least one of each"),
+        ({"features": torch.zeros(4)}, "at least one of each"),
+        ({"features": torch.full((4, 3), float("nan"))}, "features of 4 clips are not finite"),
+        ({"logits": torch.full((4, 3), float("inf"))}, "logits of 4 clips are not finite"),
+        ({"logits": torch.zeros(3, 5)}, "one row of class scores per clip"),
+        ({"centers": torch.tensor([0.1, 0.4, 0.4, 0.9])}, "rise from clip to clip"),
+        ({"starts": torch.tensor([0.3, 0.1, 0.2, 0.4])}, "rise from clip to clip"),
+        ({"ends": torch.zeros(4)}, "start before its middle"),
+        ({"centers": torch.zeros(3)}, "one second per clip"),
+        ({"duration": 0.0}, "duration is 0.0"),
+        ({"fps": float("nan")}, "fps is nan"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes, text):
+    with pytest.raises(FeatureError, match=text):
+        replace(made(), **changes)
+
+
+def test_files_that_are_not_whole_are_refused(tmp_path):
+    path = write(tmp_path, made())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    with pytest.raises(FeatureError, match="damaged"):
+        read(path)
+    safetensors.torch.save_file({"features": torch.zeros(2, 2)}, path)
+    with pytest.raises(FeatureError, match="centers, clip_frames, duration, ends, fps, starts, stride, video missing"):
+        read(path)
+    with pytest.raises(FeatureError, match="missing"):
+        describe(path)
+    path.write_bytes(whole)
+    path.rename(tmp_path / "P02.safetensors")
+    with pytest.raises(FeatureError, match="is of the video 'P01_01'; it was renamed"):
+        read_video(tmp_path, "P02")
+    with pytest.raises(FileNotFoundError, match="kinema features"):
+        read_video(tmp_path, "P03")
+    tensors = {name: getattr(made(), name) for name in ("features", "starts", "centers", "ends")}
+    facts = {"video": "a", "duration": "long", "fps": "30", "stride": "8", "clip_frames": "16"}
+    safetensors.torch.save_file(tensors, path, facts)
+    with pytest.raises(FeatureError, match="duration is 'long'; a number"):
+        read(path)
+
+
+@pytest.mark.parametrize("video", ["", "..", "a/b", "../a"])
+def test_names_that_lead_elsewhere_are_refused(video):
+    with pytest.raises(FeatureError, match="no name of a video"):
+        feature_path("folder", video)

@@ -1,0 +1,146 @@
+"""The data module of feature files: what it yields, leaves out, counts and refuses."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kinema.data.feature_files import FeatureError, read, read_video, write
+from kinema.data.features import FeatureData
+from kinema.data.segments import AnnotationError
+
+sys.path.append(str(Path(__file__).parents[1] / "localization"))
+from made import CLASSES, made_set
+
+
+@pytest.fixture
+def made(tmp_path):
+    features, annotations = made_set(tmp_path, num_videos=4)
+
+    def data(**options):
+        module = FeatureData(str(features), str(annotations), **({"num_bins": 15, "max_bins": 10} | options))
+        module.setup("fit")
+        return module
+
+    data.features, data.annotations = features, annotations
+    return data
+
+
+def batches(loader):
+    return list(loader)
+
+
+def test_training_windows_hold_features_and_their_segments(made):
+    data = made(batch_size=2)
+    assert (data.dim, data.class_names, data.num_classes, data.tasks) == (8, CLASSES, (3,), {})
+    (batch, rest) = batches(data.train_dataloader())
+    assert batch["features"].shape == (2, 8, 15) and rest["features"].shape == (1, 8, 15)
+    found = {}
+    for one in (batch, rest):
+        for name, segments, labels, columns in zip(
+            one["names"], one["segments"], one["labels"], one["features"], strict=True
+        ):
+            found[name] = (segments.tolist(), labels.tolist())
+            for (start, end), (label,) in zip(segments.tolist(), labels.tolist(), strict=True):
+                middle = int((start + end) / 2)
+                assert columns[:, middle].argmax() == label
+    # video0: 3 to 9 s is jump, 15 to 19 s is run; a bin is 2 s.
+    assert found["video0 from 0 s"] == ([[1.5, 4.5], [7.5, 9.5]], [[0], [1]]) and len(found) == 3
+
+
+def test_sliding_windows_without_a_whole_segment_are_counted(made):
+    data = made(bin_s=1.0, num_bins=8, max_bins=8)
+    names = [name for batch in batches(data.train_dataloader()) for name in batch["names"]]
+    assert (
+        len(names) == len(set(names)) < 12 and f"{12 - len(names)} training windows without a whole" in data.notes[-1]
+    )
+    with pytest.raises(FeatureError, match=r"none of .* training windows holds a whole segment; windows of 1 s"):
+        made(bin_s=0.25, num_bins=4, max_bins=4)
+
+
+def test_evaluation_yields_whole_videos_in_order(made):
+    (video,) = (batch[0] for batch in batches(made(bin_s=1.0, num_bins=16, max_bins=8).val_dataloader()))
+    assert video["name"] == "video3" and video["features"].shape == (4, 8, 16) and len(video["windows"]) == 4
+    assert [w.start for w in video["windows"]] == [0, 8, 16, 24]
+    assert [len(s) for s in video["segments"]] == [1, 1, 1, 0] and video["file"].duration == 30
+    moved = made().transfer_batch_to_device([video], torch.device("meta"), 0)[0]
+    assert moved["features"].device.type == "meta" and moved["name"] == "video3"
+
+
+def test_the_order_follows_the_seed_and_the_epoch(made):
+    def names(seed, epoch):
+        loader = made(batch_size=1, seed=seed).train_dataloader()
+        loader.batches.set_epoch(epoch)
+        return [batch["names"][0] for batch in loader]
+
+    orders = {(seed, epoch): names(seed, epoch) for seed in range(3) for epoch in range(3)}
+    assert names(0, 0) == orders[0, 0] and len({tuple(order) for order in orders.values()}) > 1
+
+
+def test_videos_without_a_file_are_refused_or_counted(made):
+    (made.features / "video1.safetensors").unlink()
+    with pytest.raises(
+        FeatureError, match=r"1 of 3 'train' videos have no feature file .* video1.safetensors \(it holds 3"
+    ):
+        made()
+    data = made(missing="count")
+    assert "1 of 3 'train' videos have no feature file: left out" in data.notes
+    assert set(data.annotations["train"].videos) == {"video0", "video2"}
+    (made.features / "video3.safetensors").unlink()
+    with pytest.raises(FeatureError, match="1 of 1 'val' videos have no feature file"):
+        made(missing="count")
+
+
+def test_names_may_have_a_prefix(made):
+    for path in list(made.features.iterdir()):
+        file = read(path)
+        write(made.features, replace(file, video=f"v_{file.video}"))
+        path.unlink()
+    data = made(prefix="v_")
+    assert data.file("video0").video == "v_video0" and set(data.annotations["val"].videos) == {"video3"}
+
+
+def test_features_of_two_networks_or_of_other_classes_are_refused(made):
+    file = read_video(made.features, "video2")
+    write(made.features, replace(file, features=file.features[:, :4]))
+    with pytest.raises(FeatureError, match="of video2 have 4 channels and those of video0 8"):
+        made()
+    write(made.features, replace(file, logits=torch.zeros(len(file), 5)))
+    with pytest.raises(FeatureError, match=r"video2 has class scores of \{'': 5\} classes"):
+        made()
+
+
+def test_durations_are_those_of_the_files(made):
+    database = json.loads(made.annotations.read_text())
+    database["database"]["video0"]["duration"] = 60.0
+    made.annotations.write_text(json.dumps(database))
+    data = made()
+    assert "video0 with 30 s in place of 60 s" in data.notes[0]
+    assert next(w for w in data.windows.of(data.facts["video0"].duration)).length == pytest.approx(30)
+    database["database"]["video0"]["annotations"][0]["segment"] = [40, 50]
+    made.annotations.write_text(json.dumps(database))
+    with pytest.raises(AnnotationError, match="video0 from 40 to 50 s, which lasts 30 s"):
+        made()
+    assert any("outside of their video" in note for note in made(faults="count").notes)
+
+
+def test_classes_may_be_named_in_the_order_of_the_scores(made, tmp_path):
+    (tmp_path / "classes.txt").write_text("sit\nrun\njump\n")
+    data = made(classes=str(tmp_path / "classes.txt"))
+    assert data.class_names == ["sit", "run", "jump"] and data.annotations["train"].segments[0].label == 2
+    with pytest.raises(FileNotFoundError, match="write one name a line"):
+        made(classes="nowhere.txt")
+
+
+def test_files_are_kept_in_memory_only_if_asked_for(made):
+    kept, read_anew = made(in_memory=True), made()
+    assert kept.file("video0") is kept.file("video0")
+    assert read_anew.file("video0") is not read_anew.file("video0")
+
+
+def test_a_folder_that_does_not_exist_is_said(made):
+    with pytest.raises(FeatureError, match="does not exist; write it with 'kinema features'"):
+        FeatureData("nowhere", str(made.annotations)).setup()
