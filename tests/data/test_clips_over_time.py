@@ -84,7 +84,7 @@ def test_windows_of_dense_sampling_are_as_long_as_its_clips(scheme, length, firs
 def test_a_video_shorter_than_a_dense_clip_has_one_window():
     video = Numbered(12)
     (only,) = sliding(Dense(4, 5), video).windows(video)
-    assert only.indices == [0, 5, 10, 3]
+    assert only.indices == [0, 5, 10, 3] and (only.start, only.end) == (0, Fraction(6, 5))
 
 
 def test_no_frame_is_decoded_twice_in_a_row_and_few_are_held():

@@ -142,8 +142,9 @@ def test_the_activation_within_a_norm_of_timm_stays():
     result = folded(network, IMAGE)
     assert result.norms == ("1",) and result.left == ()
     assert float(result.network(IMAGE).detach().min()) == 0
-    in_front = drawn(nn.Sequential(BatchNormAct2d(4), nn.Conv2d(4, 4, 1)))
-    assert folded(in_front, IMAGE).left == ("0",)
+    for inplace in (True, False):
+        in_front = drawn(nn.Sequential(BatchNormAct2d(4, inplace=inplace), nn.Conv2d(4, 4, 1)))
+        assert folded(in_front, IMAGE).left == ("0",)
 
 
 @pytest.mark.parametrize(

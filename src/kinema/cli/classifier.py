@@ -54,6 +54,7 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     """
     from kinema.training.restore import Predictor
 
+    _need_device(options.device)
     given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name) is not None]
     given += [name for name in ("model", "option", "bgr") if getattr(options, name)]
     if options.run is not None:
@@ -76,6 +77,17 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
         clips = _clips(options) if any(name in given for name in _CUTTING) else None
         predictor = Predictor.from_checkpoint(options.checkpoint, clips=clips, device=options.device)
     return predictor if options.classes is None else _named(predictor, options.classes)
+
+
+def _need_device(name: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {name} names no device; give cpu, or cuda:0 and the like") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name} was given, and PyTorch finds no GPU here; leave it out for the CPU")
 
 
 def _refuse(given: list[str], why: str) -> None:

@@ -45,11 +45,12 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments[1:])
 
     from kinema.data.decoding.frame_folder import FrameFolders
-    from kinema.deployment.prediction import find_videos
+    from kinema.deployment.prediction import find_videos, over_time
 
     try:
         _check(options)
         predictor = load_predictor(options)
+        over_time(predictor.clips, options.windows, options.window_seconds)
         videos = find_videos(options.videos, pictures=isinstance(predictor.clips.cache, FrameFolders))
     except (ValueError, TypeError, OSError) as error:
         print(f"kinema: {error}", file=sys.stderr)
@@ -72,10 +73,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse what would be found out only behind hours of predicting."""
-    if options.top < 1 or options.windows < 1:
-        raise ValueError(f"--top {options.top} and --windows {options.windows}: give at least 1 of each")
-    if options.window_seconds is not None and not options.window_seconds > 0:
-        raise ValueError(f"--window-seconds {options.window_seconds} is no length; give a number above 0")
+    if options.top < 1:
+        raise ValueError(f"--top {options.top} shows nothing; give at least 1")
     if options.json == "-" and options.csv == "-":
         raise ValueError("--json - and --csv - would mix on the output; give one of them a file")
     for file in (options.json, options.csv):

@@ -30,8 +30,11 @@ class ClipsOverTime:
 
     Args:
         clips: How the run cuts clips.
-        num_windows: The first starts with the video and the last ends with it; a video as short as a window has one.
+        num_windows: How many. The first starts with the video and the last ends with it; a video as short as a window has one.
         seconds: Length of a window of segment sampling; 2 seconds, at most half of the video, when None.
+
+    Raises:
+        ValueError: If there would be no window, or `seconds` is no length or given for clips that have one.
     """
 
     clips: EvalClips
@@ -43,6 +46,11 @@ class ClipsOverTime:
             raise ValueError(f"num_windows={self.num_windows} leaves nothing to score; give at least 1")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError(f"seconds={float(self.seconds):g} is no length of a window; give a number above 0")
+        if self.seconds is not None and isinstance(self.clips.scheme, Dense | PublishedIntervals):
+            raise ValueError(
+                f"seconds={float(self.seconds):g} was given for clips of {self.clips.scheme}, whose stride says how long they "
+                "are; leave it out"
+            )
 
     def __call__(self, source: str | Path | bytes) -> Iterator[View]:
         """The windows in order of time, decoded as they are asked for.

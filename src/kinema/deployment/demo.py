@@ -6,6 +6,7 @@ never written, and forgotten. Gradio 6 would spare us the page; it keeps uploads
 from a content delivery network, and brings 28 packages.
 """
 
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -197,7 +198,8 @@ def serve(
             ) from error
         listener.listen()  # from here on a browser waits for an answer
         ready(f"http://{HOST}:{listener.getsockname()[1]}")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False)).run(sockets=[listener])
 
 
 def _need_own_page(origin: str | None) -> None:

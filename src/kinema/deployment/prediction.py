@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kinema.data.clips import EvalClips
 from kinema.data.clips_over_time import ClipsOverTime
 from kinema.data.manifest import VIDEO_SUFFIXES
 from kinema.training.restore import Predictor
@@ -99,14 +100,18 @@ def scores_over_time(
     Raises:
         DecodeError: If the video cannot be decoded.
     """
-    length = None if seconds is None else Fraction(str(seconds))
-    sliding = ClipsOverTime(predictor.cutting(source), num_windows, length)
+    sliding = over_time(predictor.cutting(source), num_windows, seconds)
     times, scores, window = [], [], Fraction(0)
     for view in sliding(source):
         scores.append(predictor.scores(view.pixels[None]))
         times.append(float((view.clip.start + view.clip.end) / 2))
         window = view.clip.end - view.clip.start
     return Timeline(tuple(times), float(window), torch.stack(scores))
+
+
+def over_time(clips: EvalClips, num_windows: int, seconds: float | None) -> ClipsOverTime:
+    """The windows that `scores_over_time` scores; seconds as a person writes them."""
+    return ClipsOverTime(clips, num_windows, None if seconds is None else Fraction(str(seconds)))
 
 
 def best_guesses(scores: Float[Tensor, " K"], names: Sequence[str], top: int) -> list[Guess]:

@@ -95,7 +95,7 @@ class Predictor:
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint file {path}; give a .ckpt file that 'kinema fit' wrote")
         module, facts = _read(path)
-        config = path.absolute().parents[1] / "config.yaml"
+        config = path.absolute().parent.parent / "config.yaml"
         if clips is None and config.is_file():
             clips = _data_of(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]).eval_clips
         if clips is None and facts.get("clips"):

@@ -1,0 +1,28 @@
+"""Write what `kinema bench export --json FILE` measured into the README of an experiment."""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from kinema.benchmarks.exports import ExportRow, export_summary, export_table
+from kinema.benchmarks.tables import origin
+from kinema.models import list_models
+from kinema.sweeps.report import insert_results
+
+BEGIN, END = "<!-- exports: written by a command, not by hand -->", "<!-- end of exports -->"
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path, help="folder of the experiment")
+    parser.add_argument("files", type=Path, nargs="+", help="what kinema bench export wrote")
+    options = parser.parse_args()
+    measured = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
+    rows = [ExportRow(**row) for results in measured for row in results["exports"]]
+    missing = sorted(set(list_models()) - {row.name for row in rows})
+    parts = [export_summary(rows), export_table(rows)]
+    parts += [f"**Not run yet**: {', '.join(missing)}."] if missing else []
+    parts += ["\n".join(f"{origin(results)} {results['threads']} threads." for results in measured)]
+    parts += [f"```bash\npython {shlex.join(sys.argv)}\n```"]
+    insert_results(options.experiment / "README.md", "\n\n".join(parts), marks=(BEGIN, END))
