@@ -461,7 +461,8 @@ def test_the_command(motion, tmp_path, cli):
 def test_a_part_of_a_file_is_a_video(tmp_path):
     path = write_video(tmp_path / "a.mp4", 30, options={"g": "10"})
     content = path.read_bytes()
-    (tmp_path / "large").write_bytes(b"before" * 100 + content + b"behind" * 1000)
+    other = write_video(tmp_path / "b.mp4", 12).read_bytes()
+    (tmp_path / "large").write_bytes(b"before" * 100 + content + other + b"behind" * 1000)
     part = FilePart(tmp_path / "large", 600, len(content), "a in large")
     index_cache.forget_all()
     with open_video(part) as video:
@@ -472,7 +473,8 @@ def test_a_part_of_a_file_is_a_video(tmp_path):
         assert len(index_cache._indices) == 1, "known by now"
     with pytest.raises(ValueError, match="a in large"):
         open_video(FilePart(tmp_path / "large", 0, 600, "a in large"))
-    assert len(index_cache._indices) == 1, "another part is another video"
+    with open_video(FilePart(tmp_path / "large", 600 + len(content), len(other), "b in large")) as video:
+        assert numbers_in(video.decode([11, 2])) == [11, 2] and video.num_frames == 12, "another part is another video"
     with PartReader(part) as file:
         assert file.read(4) == content[:4] and file.tell() == 4 and file.readable() and file.seekable()
         assert file.seek(-3, 2) == len(content) - 3 and file.read() == content[-3:] and file.read(5) == b""

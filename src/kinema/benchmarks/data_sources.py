@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,10 @@ def _pictures(video: Path, folder: Path) -> Path:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     with open_video(video) as opened:
-        for number in range(opened.num_frames):
-            picture = np.ascontiguousarray(opened.decode([number])[0].permute(1, 2, 0).numpy())
-            Image.fromarray(picture).save(unfinished / f"{number + 1:05d}.jpg", quality=_QUALITY)
+        frames = chain.from_iterable(opened.decode_on(range(opened.num_frames)))
+        for number, frame in enumerate(frames, start=1):
+            picture = np.ascontiguousarray(frame.permute(1, 2, 0).numpy())
+            Image.fromarray(picture).save(unfinished / f"{number:05d}.jpg", quality=_QUALITY)
     unfinished.replace(folder)
     return folder
 

@@ -160,17 +160,17 @@ def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:
 
 
 def _sources(measured: Sequence[dict[str, Any]]) -> str:
-    """One row a setting, one column a source: clips per second, and how many times those of files."""
+    """One row a setting, one column a source: clips per second, how many times those of files, and processor time of a clip."""
     names = [row["name"] for row in measured[0]["rows"]]
     lines = []
     for setting in measured:
-        cells = [
-            f"{row['clips_per_s']:.1f}" if row["name"] == "files" else f"{row['clips_per_s']:.1f} ({row['ratio']:.2f})"
-            for row in setting["rows"]
-        ]
+        cells = []
+        for row in setting["rows"]:
+            times = "" if row["name"] == "files" else f" ({row['ratio']:.2f})"
+            cells.append(f"{row['clips_per_s']:.1f}{times}, {row['cpu_ms_per_clip']:.1f} ms")
         where = [setting["scheme"], setting["size"].replace("x", " x "), str(setting["gop"]), str(setting["workers"])]
         lines.append(f"| {' | '.join([*where, *cells])} |")
-    titles = ["clips/s (times those of files)", "pixels", "keyframe every", "workers", *names]
+    titles = ["clips/s (times those of files), CPU time of a clip", "pixels", "keyframe every", "workers", *names]
     return "\n".join([f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *lines])
 
 
