@@ -9,8 +9,8 @@
 * the lists of the samples, under their own names, and `classes.txt` if they were folders.
 
 litdata's own `StreamingDataset` reads such a folder too. kinema does not read through it: it opens a video in place, as a
-stretch of the chunk, so that no more of it is read than of a file. litdata 0.2.76 hands over all of its bytes, fetches them anew
-in each epoch where the set is remote, and waits for two minutes for a chunk that is cut short.
+stretch of the chunk, so that no more of it is read than of a file. litdata 0.2.76 hands over all of its bytes, fetches them
+anew in each epoch where the set is remote, and waits for two minutes for a chunk that is cut short.
 """
 
 import json
