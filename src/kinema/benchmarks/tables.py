@@ -37,6 +37,8 @@ def speed_table(results: dict[str, Any]) -> str:
         if isinstance(measured, dict) and "loaders" in measured:
             parts.append(_contenders(f"{name}: clips/s relative to pytorchvideo, more is better", measured["loaders"]))
             parts.append(_contenders(f"{name}: CPU time of decoding, less is better", measured["decoders"]))
+        if isinstance(measured, dict) and "ways" in measured:
+            parts.append(_contenders(f"{name}: clips/s relative to clip by clip, more is better", measured["ways"]))
     if "streams" in results:
         parts.append(stream_tables(results))
     if "sweep" in results:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kinema.cli.bench_data import add_data, bench_data
 from kinema.cli.bench_export import add_export, bench_export
+from kinema.cli.bench_features import add_features, bench_features
 from kinema.cli.bench_localization import add_localization, bench_localization
 from kinema.cli.bench_stream import add_stream, bench_stream
 from kinema.cli.profile import network_options, split_options
@@ -33,6 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
     add_stream(commands.add_parser("stream", help="a frame of a stream against a frame-wise network and a whole window"))
     add_data(commands.add_parser("data", help="clips per second: against other loaders, by source; RandAugment"))
+    add_features(commands.add_parser("features", help="sliding over a video against decoding it clip by clip"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
     add_localization(commands.add_parser("localization", help="boundary matching, and Soft-NMS with evaluation, against loops"))
@@ -45,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         "growth": _growth,
         "stream": lambda options: bench_stream(options, _facts(), _written),
         "data": lambda options: bench_data(options, _facts(), _written),
+        "features": lambda options: bench_features(options, _facts(), _written),
         "localization": lambda options: bench_localization(options, _facts(), _written),
         "sweep": partial(_sweep, extra=extra),
         "export": lambda options: bench_export(options, _facts(), _written),

@@ -1,4 +1,4 @@
-"""`kinema data motion | check | prepare | reencode`: the built-in data set; videos that cannot be read; published data sets."""
+"""`kinema data motion | untrimmed | check | prepare | reencode`: the built-in and the published data sets, damaged videos."""
 
 import argparse
 import csv
@@ -25,6 +25,13 @@ def run(arguments: Sequence[str]) -> int:
     motion.add_argument("--num-val", type=int, default=480)
     motion.add_argument("--seed", type=int, default=0)
     motion.add_argument("--preview", type=Path, metavar="PNG", help="also draw eight frames of each class")
+    untrimmed = commands.add_parser("untrimmed", help="make the built-in set of long videos with annotated segments")
+    untrimmed.add_argument("--root", type=Path, help="folder to make it in; beside the motion set by default")
+    untrimmed.add_argument("--level", choices=("easy", "hard"), default="easy")
+    untrimmed.add_argument("--num-train", type=int, default=32)
+    untrimmed.add_argument("--num-val", type=int, default=16)
+    untrimmed.add_argument("--seconds", type=int, nargs=2, default=(60, 90), help="shortest and longest video")
+    untrimmed.add_argument("--seed", type=int, default=0)
     check = commands.add_parser("check", help="decode every video and say which are damaged")
     check.add_argument(
         "source", type=Path, help="a video, a folder of videos, a manifest, or a folder of the motion set"
@@ -63,6 +70,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments[1:])
     run_command = {
         "motion": _motion,
+        "untrimmed": _untrimmed,
         "check": _check,
         "prepare": _prepare,
         "reencode": reencode.reencode,
@@ -124,6 +132,26 @@ def _motion(options: argparse.Namespace) -> int:
         return 1
     if options.preview:
         preview(folder, options.preview)
+    print(folder)
+    return 0
+
+
+def _untrimmed(options: argparse.Namespace) -> int:
+    from kinema.data.home import data_home
+    from kinema.data.motion import prepare_untrimmed
+
+    try:
+        folder = prepare_untrimmed(
+            options.root or data_home() / "untrimmed",
+            level=options.level,
+            seed=options.seed,
+            num_train=options.num_train,
+            num_val=options.num_val,
+            seconds=tuple(options.seconds),
+        )
+    except (ValueError, OSError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
     print(folder)
     return 0
 
