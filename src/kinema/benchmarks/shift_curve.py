@@ -73,8 +73,10 @@ def draw_shift_curve(
                 range(len(curve)), middle, [below, above], color=f"C{place}", marker="o", capsize=3, label=placement
             )
         panel.axhline(1, color="0.5", linestyle="--", linewidth=1)
-        panel.set(ylabel=f"{mode.replace('_', ' + ')}: time relative to no shift")
+        panel.set(ylabel="time relative to no shift")
+        panel.set_title(mode.replace("_", " + "), fontsize=9)
     panels[0].set(ylabel="top-1 on validation videos, %")
+    panels[0].set_title("accuracy", fontsize=9)
     shares = sorted({share for curve in accuracy.values() for share in curve})
     for panel in panels:
         panel.set_xticks(range(len(shares)), [_share(share) for share in shares])
