@@ -13,7 +13,7 @@ CAUSAL = [
     ("tsm_nano", {"placement": "in_place", "shift_fraction": 1.0}),
     ("tsm_nano", {"num_classes": (3, 4), "in_channels": 2}),
     ("tsm_r18", {}),
-    ("tsm_r50", {}),
+    pytest.param("tsm_r50", {}, marks=pytest.mark.slow),
     ("tsm_mobilenetv2", {}),
     ("tada2d_nano", {}),
     ("tada2d_nano", {"routing": "causal"}),
@@ -24,7 +24,7 @@ CAUSAL = [
     ("tada2d_nano", {"routing": "linear", "calibrated_stages": (2, 4), "num_classes": (3, 4)}),
     ("tada2d_nano", {"routing": "static", "aggregation_kernel": 1}),
     ("tada2d_nano", {"routing": "none"}),
-    ("tada2d_r50", {}),
+    pytest.param("tada2d_r50", {}, marks=pytest.mark.slow),
     ("timesformer_nano", {}),
     ("timesformer_nano", {"attention_order": "reversed", "position": "space"}),
     ("timesformer_nano", {"attention_order": "parallel", "num_classes": (3, 4), "qk_scale": 0.7}),
@@ -54,7 +54,7 @@ def build(name, **options):
     return model
 
 
-def clip_for(model, batch=2, frames=WINDOW + 3, size=(32, 48)):
+def clip_for(model, batch=2, frames=WINDOW + 2, size=(32, 48)):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, model.backbone.in_channels, frames, *size, generator=generator)
 
@@ -151,7 +151,10 @@ class Stepping(nn.Module):
         return self.model.step(frame, state)
 
 
-@pytest.mark.parametrize("name", ["tsm_nano", "tada2d_nano", "timesformer_nano"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("tada2d_nano", "timesformer_nano")] + ["tsm_nano"],
+)
 def test_a_step_exports_with_its_state_as_inputs_and_outputs(name):
     model = build(name, causal=True)
     clip, state = clip_for(model, batch=3), model.init_state(2, (32, 48))
