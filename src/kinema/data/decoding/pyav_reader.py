@@ -22,12 +22,13 @@ import av
 import numpy as np
 import torch
 from av.video.frame import VideoFrame
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from kinema.data.decoding.canvas import Canvas, Checklist
+from kinema.data.decoding.colour import rgb_of
 from kinema.data.decoding.containers import describe, open_source
 from kinema.data.decoding.file_part import FilePart
 from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, index_frames
@@ -318,12 +319,7 @@ class PyAVReader(VideoReader):
 
     def _to_rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Convert to RGB and turn upright; a view of the converted frame."""
-        plane = self._reformatter.reformat(
-            frame, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
-        ).planes[0]
-        rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(-1, plane.line_size)
-        pixels = rows[: frame.height, : frame.width * 3].reshape(frame.height, frame.width, 3)
-        return self._known_picture.orientation.apply(pixels)
+        return self._known_picture.orientation.apply(rgb_of(frame, self._reformatter))
 
 
 def _shorten(numbers: list[int]) -> str:

@@ -79,7 +79,8 @@ function draw(found) {
   }
   for (const share of [0, 0.25, 0.5, 0.75, 1]) {
     const time = share * found.duration;
-    curves.append(element("text", { x: x(time), y: bottom + 18, "text-anchor": "middle" }, `${time.toFixed(1)} s`));
+    const told = time.toFixed(found.duration < 4 ? 2 : 1);
+    curves.append(element("text", { x: x(time), y: bottom + 18, "text-anchor": "middle" }, `${told} s`));
   }
   found.top.forEach((guess, place) => {
     const points = scores[guess.class].map((score, index) => `${x(times[index])},${y(score)}`);

@@ -1,0 +1,206 @@
+"""`kinema stream SOURCE --run RUN`: a prediction for every frame of a file, a folder, a camera or an address."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from kinema.cli.classifier import add_classifier, load_predictor
+
+if TYPE_CHECKING:
+    from kinema.streaming.report import StreamReport
+    from kinema.streaming.session import StreamSession
+
+_LIVE = {"auto": None, "yes": True, "no": False}
+_SOURCE = "a video file, a folder of pictures, the number of a camera, or an address: rtsp://... or http://..."
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="kinema stream", description=__doc__)
+    parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    add_classifier(parser)
+    parser.add_argument("--top", type=int, default=3, help="guesses for each frame")
+    parser.add_argument(
+        "--jsonl",
+        metavar="FILE",
+        help="write one line of JSON a frame there; - for the output, which is what happens where that is no terminal",
+    )
+    parser.add_argument(
+        "--overlay", type=Path, metavar="FILE.mp4", help="write a video with the best guess drawn into it"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no live view on the terminal")
+    scores = parser.add_argument_group("scores")
+    scores.add_argument(
+        "--half-life",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="seconds in which a frame loses half of its weight (default 1); 0: each frame by itself; inf: the mean of all",
+    )
+    scores.add_argument(
+        "--scene-change",
+        type=float,
+        metavar="D",
+        help="begin anew where small grey frames differ by more on average, in (0, 1), such as 0.15; never when not given",
+    )
+    scores.add_argument(
+        "--rate",
+        default="auto",
+        help="frames a second that are taken, 'all', or 'auto' (default): the rate of the run's clips where it says one",
+    )
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--frames", type=int, metavar="N", help="end behind so many predictions")
+    reading.add_argument(
+        "--picture-fps", type=Fraction, default=Fraction(25), metavar="FPS", help="of a folder (default 25)"
+    )
+    reading.add_argument(
+        "--live",
+        choices=tuple(_LIVE),
+        default="auto",
+        help="drop frames rather than lag; auto: addresses without an end",
+    )
+    reading.add_argument("--queue", type=int, default=4, metavar="N", help="frames that wait at most (default 4)")
+    reading.add_argument(
+        "--stall", type=float, default=10.0, metavar="S", help="seconds without a frame that are waited"
+    )
+    reading.add_argument(
+        "--reconnect",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how often in a row a lost address is opened anew (default 5)",
+    )
+    reading.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp")
+    options = parser.parse_args(arguments[1:])
+
+    from kinema.data.decoding import DecodeError
+    from kinema.streaming.sources import StreamError
+
+    try:
+        return _stream(options)
+    except (StreamError, DecodeError, ValueError, TypeError, OSError) as error:
+        print(f"kinema: {error}", file=sys.stderr)
+        return 1
+
+
+def _stream(options: argparse.Namespace) -> int:
+    from kinema.data.decoding import DecodeError
+    from kinema.streaming.overlay import OverlayVideo
+    from kinema.streaming.reader import FrameReader
+    from kinema.streaming.report import StreamReport
+    from kinema.streaming.session import StreamSession
+    from kinema.streaming.sources import StreamError, source_of
+
+    if options.top < 1 or (options.frames is not None and options.frames < 1):
+        raise ValueError(f"--top {options.top}, --frames {options.frames}: give at least 1 of each")
+    rate = _rate(options.rate)
+    source = source_of(
+        options.source,
+        picture_fps=options.picture_fps,
+        stall_s=options.stall,
+        live=_LIVE[options.live],
+        transport=options.rtsp_transport,
+    )
+    overlay = None if options.overlay is None else OverlayVideo(options.overlay)
+    predictor = load_predictor(options)
+    session = StreamSession(predictor, half_life_s=options.half_life, scene_change=options.scene_change)
+    for note in predictor.notes:
+        print(f"kinema: {note}", file=sys.stderr)
+    reader = FrameReader(source, queue=options.queue, reconnects=options.reconnect)
+    report = StreamReport(reader, session, predictor.class_names, options.top)
+    with ExitStack() as stack:
+        write = _lines(options.jsonl, stack)
+        if overlay is not None:
+            stack.callback(overlay.close)
+        stack.callback(_tell, report)
+        show = _view(options, stack)
+        stack.enter_context(reader)
+        try:
+            for frame in reader:
+                if session.frames == 0:
+                    _pace(session, rate, reader.fps)
+                prediction = session.see(frame.pixels, frame.time_s, cut=frame.cut)
+                for note in report.add(frame, prediction):
+                    print(f"kinema: {note}", file=sys.stderr)
+                if prediction is not None:
+                    write(report.line(frame, prediction))
+                    show(report)
+                if overlay is not None:
+                    overlay.write(frame.pixels, frame.time_s, report.guesses, report.recent_reset(frame.time_s))
+                if session.predictions == options.frames:
+                    break
+            write({"summary": report.facts()})
+        except (StreamError, DecodeError) as error:
+            write({"error": str(error), "summary": report.facts()})
+            raise
+        except KeyboardInterrupt:  # the way to end a camera
+            write({"summary": report.facts()})
+        except BrokenPipeError:
+            # Who read the lines has enough; the interpreter would complain once more when it flushes the output.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _tell(report: "StreamReport") -> None:
+    if report.reader.frames:
+        print(f"kinema: {report.summary()}", file=sys.stderr)
+
+
+def _rate(text: str) -> Fraction | str | None:
+    if text == "auto":
+        return text
+    if text == "all":
+        return None
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"--rate {text} is no rate; give frames a second, 'all' or 'auto'") from None
+
+
+def _pace(session: "StreamSession", rate: Fraction | str | None, fps: Fraction | None) -> None:
+    """Say which frames are taken, now that the source is open."""
+    from kinema.streaming.pacing import Pacing, trained_rate
+
+    if isinstance(rate, str):
+        rate = trained_rate(session.predictor.clips.scheme, fps)
+        if rate is None:
+            print(
+                "kinema: the run does not say at which rate it saw frames (its clips are spread over whole videos), so every "
+                "frame is taken; --rate says another: frames of a clip over the seconds of a usual training video",
+                file=sys.stderr,
+            )
+    session.pacing = Pacing(rate, fps)
+
+
+def _lines(file: str | None, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
+    """Where lines of JSON go."""
+    if file is None and sys.stdout.isatty():
+        return lambda line: None
+    out: TextIO = sys.stdout
+    if file not in (None, "-"):
+        out = stack.enter_context(Path(file).open("w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
+
+    def write(line: dict[str, Any]) -> None:
+        print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
+
+    return write
+
+
+def _view(options: argparse.Namespace, stack: ExitStack) -> "Callable[[StreamReport], None]":
+    """The live view, on a terminal that shows nothing else."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from kinema.streaming.report import live_table
+
+    console = Console(stderr=True)
+    lines_on_terminal = sys.stdout.isatty() and options.jsonl == "-"
+    if options.quiet or not console.is_terminal or lines_on_terminal:
+        return lambda report: None
+    live = stack.enter_context(Live(console=console, refresh_per_second=8, transient=True))
+    return lambda report: live.update(live_table(report))

@@ -1,0 +1,316 @@
+"""Reading a source in a thread of its own: frames wait in a short queue; of live sources, old ones give way to new ones."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import inf
+from typing import Self
+
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+from kinema.streaming.sources import Opened, Picture, Source, StreamError
+
+_LONGEST_WAIT_S = 30.0
+_GRACE_S = 5.0
+"""Beyond the time after which a source should have given up by itself."""
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a stream.
+
+    Args:
+        pixels: RGB.
+        time_s: Seconds since the first frame; never falls, also not where a source is opened anew.
+        number: Of the frame in the source, from 0, those counted that were dropped.
+        arrived: When it was decoded, by `time.monotonic`.
+        dropped: Frames before this one that were dropped.
+        cut: Why it does not continue the frame before; empty where it does.
+    """
+
+    pixels: UInt8[NDArray, "H W 3"]
+    time_s: Fraction
+    number: int
+    arrived: float
+    dropped: int = 0
+    cut: str = ""
+
+
+class FrameQueue:
+    """Frames between two threads.
+
+    Args:
+        size: Frames that wait at most.
+
+    Raises:
+        ValueError: If it holds no frame.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"a queue of {size} holds no frame; give at least 1")
+        self.size = size
+        self.drops = False
+        """Whether the oldest frame gives way where the queue is full; else who puts waits."""
+        self.dropped = 0
+        self._frames: deque[Frame] = deque()
+        self._change = threading.Condition()
+        self._ended, self._closed = False, False
+        self._error: BaseException | None = None
+
+    def put(self, frame: Frame) -> bool:
+        """Add a frame; False if nobody takes any more."""
+        with self._change:
+            while len(self._frames) >= self.size and not self.drops and not self._closed:
+                self._change.wait()
+            if self._closed:
+                return False
+            while len(self._frames) >= self.size:
+                oldest = self._frames.popleft()
+                self.dropped += 1
+                # What the dropped frame said of its past goes for the next one.
+                if oldest.cut and self._frames:
+                    self._frames[0] = replace(self._frames[0], cut=self._frames[0].cut or oldest.cut)
+                elif oldest.cut:
+                    frame = replace(frame, cut=frame.cut or oldest.cut)
+            self._frames.append(frame)
+            self._change.notify_all()
+            return True
+
+    def take(self, seconds: float) -> Frame | None:
+        """The oldest frame; None if none comes in time, see `finished`.
+
+        Raises:
+            BaseException: What was put by `end`, behind the last frame.
+        """
+        with self._change:
+            self._change.wait_for(lambda: self._frames or self._ended or self._closed, seconds)
+            if self._frames:
+                frame = replace(self._frames.popleft(), dropped=self.dropped)
+                self._change.notify_all()
+                return frame
+            if self._error is not None:
+                raise self._error
+            return None
+
+    @property
+    def finished(self) -> bool:
+        """Whether no frame will come."""
+        with self._change:
+            return not self._frames and (self._ended or self._closed)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No frame follows, for a reason or for none."""
+        with self._change:
+            self._ended, self._error = True, error
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Nobody takes a frame any more; those that wait are let go."""
+        with self._change:
+            self._closed = True
+            self._frames.clear()
+            self._change.notify_all()
+
+
+class _Clock:
+    """From the times of sources to one that never falls.
+
+    Args:
+        longest_gap_s: A live source whose times jump further ahead has another clock.
+    """
+
+    def __init__(self, longest_gap_s: float) -> None:
+        self._longest_gap_s = Fraction(longest_gap_s)
+        self._offset: Fraction | None = None
+        self.last_s: Fraction | None = None
+        """Time of the last frame."""
+        self._arrived = 0.0
+
+    def begin_anew(self) -> None:
+        """The source was opened anew, and may count from elsewhere."""
+        self._offset = None
+
+    def place(self, picture: Picture, arrived: float, live: bool) -> tuple[Fraction, bool]:
+        """Time of a frame, and whether the clock of the source has jumped there."""
+        elapsed = Fraction(round(1e6 * (arrived - self._arrived)), 1_000_000)
+        last, jumped = self.last_s, False
+        if picture.time_s is None:
+            time_s = Fraction(0) if last is None else last + elapsed
+        else:
+            if self._offset is None:
+                self._offset = (Fraction(0) if last is None else last + elapsed) - picture.time_s
+            time_s = picture.time_s + self._offset
+            if last is not None and live and not last <= time_s <= last + elapsed + self._longest_gap_s:
+                time_s, jumped = last + elapsed, True
+                self._offset = time_s - picture.time_s
+        if last is not None and time_s < last:
+            time_s = last
+        self.last_s, self._arrived = time_s, arrived
+        return time_s, jumped
+
+
+class FrameReader:
+    """The frames of a source, in a `with` statement: its thread has ended when the statement has.
+
+        with FrameReader(source) as reader:
+            for frame in reader: ...
+
+    A file waits for who takes its frames, and drops none. A live source does not wait: the oldest frame in the queue gives way
+    to the newest, and is counted. Where an address is lost, it is opened again, after 1, 2, 4, ... and at most 30 seconds; a
+    live one goes on with whatever it shows then, and one that has an end behind the last frame that it gave. One that never
+    gave a frame is not tried again: then the address is wrong. A live source that ends counts as lost, too, for cameras do
+    not end.
+
+    Args:
+        source: What to read.
+        queue: Frames that wait at most.
+        reconnects: How often in a row an address is opened anew without a frame from it; 0: never, and the end is the end.
+        first_wait_s: Before the first time.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
+
+    def __init__(self, source: Source, *, queue: int = 4, reconnects: int = 5, first_wait_s: float = 1.0) -> None:
+        if reconnects < 0 or first_wait_s < 0:
+            raise ValueError(f"reconnects={reconnects}, first_wait_s={first_wait_s}: give numbers of at least 0")
+        self.source = source
+        self._queue = FrameQueue(queue)
+        self._most_reconnects, self._first_wait_s = reconnects, first_wait_s
+        self._clock = _Clock(source.stall_s or 0)
+        self._closed = threading.Event()
+        self._deadline = inf
+        self._thread = threading.Thread(target=self._run, name=f"kinema reads {source.name}", daemon=True)
+        self.fps: Fraction | None = None
+        self.live = False
+        self.frames = 0
+        """Frames decoded."""
+        self.reconnected = 0
+        self.notes: deque[str] = deque(maxlen=8)
+        """The latest that happened to the source."""
+        self._damaged, self._damaged_before = 0, 0
+
+    @property
+    def dropped(self) -> int:
+        """Frames decoded that gave way to later ones."""
+        return self._queue.dropped
+
+    @property
+    def damaged(self) -> int:
+        """Frames that could not be decoded."""
+        return self._damaged_before + self._damaged
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames in order.
+
+        Raises:
+            StreamError: If the source cannot be opened, or was lost and does not come back; behind the frames it gave.
+            DecodeError: If a file is no video, or damaged.
+        """
+        while not self._queue.finished:
+            frame = self._queue.take(_LOOK_S)
+            if frame is not None:
+                yield frame
+            elif time.monotonic() > self._deadline:
+                raise StreamError(f"{self.source.name} does not answer, and its driver does not give up")
+        self._queue.take(0)  # an error that came with the last look
+
+    def close(self) -> None:
+        """End the thread: at once, or where it waits for a source, when that gives up, after `stall_s` at most.
+
+        A thread that a driver does not give back is left behind; it does not keep the program from ending.
+        """
+        self._closed.set()
+        self._queue.close()
+        if self._thread.is_alive():
+            self._thread.join(None if self.source.stall_s is None else 2 * self.source.stall_s + _GRACE_S)
+
+    def _run(self) -> None:
+        try:
+            self._read_on()
+        except BaseException as error:  # raised again in the thread that takes the frames
+            self._queue.end(error)
+        else:
+            self._queue.end()
+
+    def _read_on(self) -> None:
+        """Read, and open anew where the source is lost."""
+        attempts = 0
+        while True:
+            before, failure = self.frames, None
+            try:
+                again = self._read_once(opened_before=before > 0)
+            except StreamError as error:
+                failure, again = error, self.frames > 0 and self.source.reconnects and self._most_reconnects > 0
+            if self._closed.is_set():
+                return
+            if not again:
+                if failure is not None:
+                    raise failure
+                return
+            if self.frames > before:
+                attempts = 0
+            if attempts == self._most_reconnects:
+                raise StreamError(
+                    f"{failure or f'{self.source.name} ended'}; it was opened anew {attempts} times in a row, and no frame came"
+                )
+            wait = min(self._first_wait_s * 2**attempts, _LONGEST_WAIT_S)
+            attempts += 1
+            self.notes.append(f"{failure or f'{self.source.name} ended'}; opening it anew in {wait:g} s")
+            if self._closed.wait(wait):
+                return
+
+    def _read_once(self, *, opened_before: bool) -> bool:
+        """Read until the source ends; whether it should be opened anew then."""
+        self._look_out()
+        with self.source.open() as opened:
+            self.fps, self.live = opened.fps, opened.live
+            self._queue.drops = opened.live
+            self._damaged_before, self._damaged = self._damaged_before + self._damaged, 0
+            resume_behind = self._clock.last_s if opened_before and not opened.live else None
+            cut = ""
+            if opened_before and opened.live:
+                self._clock.begin_anew()
+                cut = "reconnected"
+            self.reconnected += opened_before
+            gave = self._give(opened, cut, resume_behind)
+        return gave and opened.live and self.source.reconnects and self._most_reconnects > 0
+
+    def _give(self, opened: Opened, cut: str, resume_behind: Fraction | None) -> bool:
+        """Put the frames of an opened source into the queue; False if nobody takes them any more."""
+        for picture in opened.pictures():
+            self._deadline = inf  # the source has answered
+            arrived = time.monotonic()
+            self._damaged = opened.damaged
+            time_s, jumped = self._clock.place(picture, arrived, opened.live)
+            if resume_behind is not None and time_s <= resume_behind:
+                self._look_out()
+                continue
+            resume_behind = None
+            frame = Frame(
+                picture.pixels, time_s, self.frames, arrived, cut=cut or ("its clock jumped" if jumped else "")
+            )
+            cut = ""
+            self.frames += 1
+            if not self._queue.put(frame):
+                return False
+            self._look_out()
+        return True
+
+    def _look_out(self) -> None:
+        """From now on the source has as long as it may take to answer, or to give up."""
+        stall_s = self.source.stall_s
+        self._deadline = inf if stall_s is None else time.monotonic() + 2 * stall_s + _GRACE_S

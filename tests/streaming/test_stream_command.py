@@ -1,0 +1,245 @@
+"""`kinema stream`: lines, summary, overlay and refusals."""
+
+import io
+import json
+import sys
+from fractions import Fraction
+
+import pytest
+import torch
+from cameras import FPS, NAMES, Stand, classifier, encoded, grey, refusing, served, texture, trickling, whole
+from PIL import Image
+from rich.console import Console
+
+from kinema.cli import main
+from kinema.data.decoding import open_video
+from kinema.data.sampling import Dense
+from kinema.streaming.reader import FrameReader
+from kinema.streaming.report import StreamReport, live_table
+from kinema.streaming.session import StreamSession
+from kinema.streaming.sources import VideoFile
+
+NUM = 12
+
+
+def written(path, predictor):
+    module = predictor.module
+    checkpoint = {"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    checkpoint["kinema"] |= {"clips": predictor.clips.facts()}
+    torch.save(checkpoint, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return classifier()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, predictor):
+    return written(tmp_path_factory.mktemp("weights") / "it.ckpt", predictor)
+
+
+@pytest.fixture(scope="module")
+def content():
+    return encoded([texture(number // 6) for number in range(NUM)])
+
+
+@pytest.fixture
+def video(tmp_path, content):
+    path = tmp_path / "it.mp4"
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def stream(checkpoint, capfd):
+    def call(source, *arguments, status=0, weights=checkpoint):
+        code = main(["stream", str(source), "--checkpoint", str(weights), *map(str, arguments)])
+        told = capfd.readouterr()
+        assert code == status, told.err
+        call.err = told.err
+        return [json.loads(line) for line in told.out.splitlines()]
+
+    return call
+
+
+def test_a_line_a_frame_and_a_summary(stream, video, predictor):
+    *lines, last = stream(video, "--top", 2, "--half-life", "0.1")
+    session = StreamSession(predictor, half_life_s=0.1)
+    with FrameReader(VideoFile(video)) as reader:
+        for line, frame in zip(lines, reader, strict=True):
+            prediction = session.see(frame.pixels, frame.time_s)
+            best = prediction.scores.topk(2)
+            assert [each["class"] for each in line["top"]] == [NAMES[label] for label in best.indices]
+            assert [each["score"] for each in line["top"]] == pytest.approx(best.values.tolist(), abs=1e-6)
+            assert line["frame_score"] == pytest.approx(float(prediction.frame_scores[best.indices[0]]), abs=1e-6)
+            assert (line["time"], line["frame"]) == (pytest.approx(frame.number / FPS), frame.number)
+            assert line["dropped"] == line["resets"] == 0 and "reset" not in line
+    summary = last["summary"]
+    assert summary["frames"] == summary["predictions"] == NUM and summary["dropped"] == summary["damaged"] == 0
+    assert summary["source"] == str(video) and summary["fps"] > 0 and summary["behind_p50_ms"] is None
+    assert 0 < summary["step_p50_ms"] <= summary["step_p99_ms"]
+    assert f"{NUM} frames in 0.4 s, {NUM} predictions, 0 dropped" in stream.err
+    assert "does not say at which rate" in stream.err
+
+
+def test_resets_rates_and_an_end_can_be_asked_for(stream, video):
+    *lines, last = stream(video, "--scene-change", 0.12, "--rate", "all")
+    assert [line["frame"] for line in lines if "reset" in line] == [6] and lines[6]["reset"] == "scene change"
+    assert [line["resets"] for line in lines] == [0] * 6 + [1] * 6 and last["summary"]["resets"] == 1
+    assert "does not say at which rate" not in stream.err
+    *lines, last = stream(video, "--rate", "25/3")
+    assert [line["frame"] for line in lines] == [0, 3, 6, 9] and last["summary"]["predictions"] == 4
+    *lines, last = stream(video, "--frames", 5)
+    assert len(lines) == last["summary"]["predictions"] == 5
+
+
+def test_the_rate_of_the_run_is_taken_by_itself(stream, video, predictor, tmp_path):
+    dense = classifier()
+    dense.clips.scheme = Dense(4, 2)
+    weights = written(tmp_path / "dense.ckpt", dense)
+    *lines, _ = stream(video, weights=weights)
+    assert [line["frame"] for line in lines] == list(range(0, NUM, 2))
+
+
+def test_a_folder_and_an_overlay_and_lines_in_a_file(stream, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(1, 4):
+        Image.fromarray(grey(number)).save(folder / f"{number}.png")
+    out, lines = tmp_path / "over.mp4", tmp_path / "lines.jsonl"
+    arguments = ["--overlay", out, "--jsonl", lines, "--picture-fps", 5, "--rate", 2.5]
+    assert stream(folder, *arguments) == []
+    told = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [line["time"] for line in told[:-1]] == [0, 0.4] and told[-1]["summary"]["frames"] == 3
+    with open_video(out) as video:
+        assert video.num_frames == 3 and video.timestamps[2] == Fraction(2, 5), "all frames, not those taken alone"
+
+
+def test_secrets_are_shown_nowhere(stream, content, tmp_path):
+    with served(whole(content)) as server:
+        url = server.url.replace("http://", "http://bob:hunter2@") + "?token=s3cret"
+        found = stream(url, "--jsonl", tmp_path / "lines.jsonl")
+        text = stream.err + (tmp_path / "lines.jsonl").read_text() + str(found)
+        assert "hunter2" not in text and "s3cret" not in text and "bob" not in text
+        assert text.count("http://***@127.0.0.1") >= 2 and "token=***" in text and f"{NUM} predictions" in text
+        assert any("token=s3cret" in path for path in server.paths), "but the server got them"
+    with served(refusing(404)) as server:
+        url = server.url.replace("http://", "http://bob:hunter2@") + "?token=s3cret"
+        assert stream(url, status=1)[0]["error"].startswith("http://***@127.0.0.1")
+        assert "hunter2" not in stream.err and "s3cret" not in stream.err and "404" in stream.err
+
+
+def test_a_stream_that_is_lost_says_so_behind_what_it_gave(stream):
+    ts = encoded([grey(number) for number in range(NUM)], "mpegts")
+    with served(trickling(ts, pause_s=0, then_stalls=True)) as server:
+        *lines, last = stream(server.url, "--stall", 0.5, "--reconnect", 0, "--queue", 50, status=1)
+    assert len(lines) >= NUM - 2 and "nothing came for 0.5 s" in last["error"]
+    assert last["summary"]["behind_p50_ms"] > 0 and "behind the frame" in stream.err
+    with served(trickling(ts, pause_s=0)) as server:
+        *lines, last = stream(server.url, "--reconnect", 0, "--queue", 50)
+    assert len(lines) == NUM and "error" not in last
+
+
+def test_two_way_weights_are_refused_before_anything_is_opened(stream, tmp_path, content):
+    weights = written(tmp_path / "two-way.ckpt", classifier(causal=False))
+    with served(whole(content)) as server:
+        assert stream(server.url, weights=weights, status=1) == [] and server.requests == []
+    assert "two-way.ckpt cannot run on a stream" in stream.err and "--model.causal true" in stream.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--top", "0"], "give at least 1"),
+        (["--frames", "0"], "give at least 1"),
+        (["--rate", "fast"], "--rate fast is no rate"),
+        (["--rate", "0"], "a rate of 0"),
+        (["--half-life", "-1"], "a half-life of -1"),
+        (["--scene-change", "2"], "scene_change=2"),
+        (["--queue", "0"], "a queue of 0"),
+        (["--reconnect", "-1"], "reconnects=-1"),
+        (["--overlay", "x.avi"], "ends in .mp4"),
+        (["--jsonl", "none/x.jsonl"], "No such file"),
+    ],
+)
+def test_wrong_options_are_told(arguments, told, stream, video):
+    stream(video, *arguments, status=1)
+    assert told in stream.err
+
+
+def test_garbage_and_nothing(stream, tmp_path):
+    (tmp_path / "it.mp4").write_text("no video")
+    (line,) = stream(tmp_path / "it.mp4", status=1)
+    assert "text was given" in line["error"] and "frames in" not in stream.err
+    assert stream("none.mp4", status=1) == [] and "there is no file or folder none.mp4" in stream.err
+
+
+def test_who_reads_the_lines_may_have_enough(stream, video, monkeypatch):
+    class Full:
+        def isatty(self):
+            return False
+
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return 1
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr("os.dup2", lambda *arguments: None)
+    stream(video)
+
+
+def test_an_interrupted_stream_ends_well(stream, video, monkeypatch):
+    see = StreamSession.see
+
+    def interrupted(session, *arguments, **options):
+        if session.frames == 3:
+            raise KeyboardInterrupt
+        return see(session, *arguments, **options)
+
+    monkeypatch.setattr(StreamSession, "see", interrupted)
+    *lines, last = stream(video, "--overlay", video.with_name("over.mp4"))
+    assert len(lines) == last["summary"]["predictions"] == 3 and "3 predictions" in stream.err
+    with open_video(video.with_name("over.mp4")) as over:
+        assert over.num_frames == 3
+
+
+def test_the_live_view_names_the_best_guesses_and_what_is_lost(predictor):
+    reader = FrameReader(Stand([1, 2]))
+    session = StreamSession(predictor)
+    report = StreamReport(reader, session, NAMES, 2)
+    with reader:
+        for frame in reader:
+            report.add(frame, session.see(frame.pixels, frame.time_s, cut="reconnected" if frame.number else ""))
+    console = Console(width=100, file=io.StringIO())
+    console.print(live_table(report))
+    text = console.file.getvalue()
+    assert "a stand-in" in text and report.guesses[0].name in text and report.guesses[1].name in text
+    assert "0 dropped" in text and "1 resets  reconnected" in text and "█" in text and len(report.guesses) == 2
+    assert report.recent_reset(Fraction(1)) == "reconnected" and report.recent_reset(Fraction(2)) == ""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_10_000_frames(predictor):
+    import os
+    from pathlib import Path
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    session = StreamSession(predictor, half_life_s=1, scene_change=0.5)
+    report = StreamReport(FrameReader(Stand([])), session, NAMES, 2)
+    before = 0
+    with FrameReader(Stand([number % 50 for number in range(10_000)], live=True)) as reader:
+        for number, frame in enumerate(reader):
+            if number % 4 == 0:
+                report.add(frame, session.see(frame.pixels, frame.time_s))
+            before = resident() if number == 2_000 else before
+    assert reader.frames == 10_000 and resident() - before < 8 * 2**20
