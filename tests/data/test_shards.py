@@ -21,6 +21,7 @@ from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.prepare import prepare_archive
 from kinema.data.shards.layout import ShardError
 from kinema.data.shards.source import ShardedVideos
+from kinema.data.shards.storage import ObjectStore
 from kinema.data.shards.write import shard_videos
 
 
@@ -149,7 +150,7 @@ def edit_config(folder, **values):
     (folder / "index.json").write_text(json.dumps(index | {"config": index["config"] | values}))
 
 
-@pytest.mark.parametrize("what", ["count", "offsets", "leaves", "name"])
+@pytest.mark.parametrize("what", ["count", "offsets", "leaves", "end", "name"])
 def test_a_damaged_shard_stops_the_run_and_is_named(copied, what):
     data = module("nowhere", shards=str(copied))
     index = json.loads((copied / "index.json").read_text())["chunks"][0]
@@ -161,6 +162,8 @@ def test_a_damaged_shard_stops_the_run_and_is_named(copied, what):
         content[8:12] = struct.pack("<I", 5)
     elif what == "leaves":
         content[first : first + 4] = struct.pack("<I", 5)
+    elif what == "end":
+        content[first + 8 : first + 12] = struct.pack("<I", 8)
     else:
         name = content.index(b"videos/")
         content[name : name + 6] = b"elsewh"
@@ -388,6 +391,15 @@ def test_a_store_that_fails_is_told(shards, tmp_path, home, monkeypatch):
     shutil.rmtree(store)
     with pytest.raises(ShardError, match=r"index.json cannot be fetched"):
         module("nowhere", shards=f"local:{store}")
+
+
+def test_every_process_has_its_own_connection(tmp_path, monkeypatch):
+    store = ObjectStore(f"local:{tmp_path}")
+    client = store._client()
+    assert store._client() is client
+    with monkeypatch.context() as child:
+        child.setattr("os.getpid", lambda: -1)  # what a worker inherits is of its parent
+        assert store._client() is not client
 
 
 def test_an_upload_ends_with_the_index(motion, shards, tmp_path, home, monkeypatch):

@@ -112,6 +112,32 @@ def test_a_part_of_a_release_is_taken_on_purpose_only(made, name):
         data.read_archive()
 
 
+@pytest.mark.parametrize(
+    ("name", "number"), [("jester", 27), ("ssv1", 174), ("ssv2", 174), ("ucf101", 101), ("hmdb51", 51)]
+)
+def test_a_release_has_its_number_of_classes(made, name, number):
+    with pytest.raises(ManifestError, match=rf" has {number}; "):
+        build_archive(name, str(made(name).root)).read_archive()
+
+
+def test_brackets_in_the_lists_of_something_v1_are_no_part_of_a_class(copy):
+    data = copy("ssv1")
+    before = labels_of(data)
+    for part in ("labels", "train"):
+        for path in data.root.rglob(f"something-something-v1-{part}.csv"):
+            edit(path, "Holding something next to something", "Holding [something] next to [something]", -1)
+    assert (
+        labels_of(data) == before and "Holding something next to something" in data.read_archive().manifest.class_names
+    )
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
+def test_every_split_has_a_prepared_list_of_its_own(made, name):
+    root = str(made(name).root)
+    names = [build_archive(name, root, subset=True, split=split).archive_name for split in (1, 2, 3)]
+    assert names == [f"{name}-split{split}" for split in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("name", ARCHIVES)
 def test_annotations_elsewhere(copy, made, tmp_path, name):
     data = copy(name)
