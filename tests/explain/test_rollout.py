@@ -46,6 +46,19 @@ def test_rows_are_shares(scheme, order):
     assert not torch.allclose(rollout[0], rollout[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("order", ["sequential", "reversed", "parallel"])
+def test_of_a_causal_network_no_frame_holds_a_later_one(order):
+    rollout = attention_rollout(built(causal=True, attention_order=order), clips())
+    assert rollout.shape == (2, FRAMES + len(PLACES), FRAMES + len(PLACES))
+    assert torch.allclose(rollout.sum(dim=2), torch.ones(()), atol=1e-5)
+    times = torch.tensor([*range(FRAMES), *(t for _, _, t in PLACES)])
+    later = times[None] > times[:, None]
+    assert not rollout[:, later].any()
+    first = rollout[:, FRAMES - 1, FRAMES:].unflatten(1, (ROWS, COLUMNS, FRAMES))
+    assert (first > 0).all()  # the last class token holds every patch of every frame
+    assert rollout_of_class(built(causal=True), clips()).shape == (2, FRAMES, 16 * ROWS, 16 * COLUMNS)
+
+
 @pytest.mark.parametrize("scheme", [*SCHEMES, "rotary"])
 @pytest.mark.parametrize("order", ["sequential", "reversed", "parallel"])
 def test_a_share_is_above_zero_where_a_token_hears_another_and_nowhere_else(scheme, order):

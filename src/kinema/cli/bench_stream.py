@@ -80,7 +80,8 @@ def _network(text: str, options: argparse.Namespace) -> Any:
 
     name, _, rest = text.partition(":")
     torch.manual_seed(0)
-    network = create_model(name, options.num_classes, **network_options(split_options(rest))).eval()
+    others: dict[str, Any] = network_options(split_options(rest))
+    network = create_model(name, options.num_classes, **others).eval()
     if options.channels_last:
         network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
     return network
