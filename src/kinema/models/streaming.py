@@ -72,7 +72,8 @@ class Streaming(nn.Module):
             Logits (B, K) of this frame, a tuple where the network has several classifiers; and the next state.
 
         Raises:
-            ValueError: If the frame is none for this network, or has another size or number of streams than the state.
+            ValueError: If the frame is none for this network, or has another size or number of streams than the state. Sizes
+                that give features of the same sizes go together, such as 223 and 224 pixels in a ResNet.
             RuntimeError: If the network is in training mode.
         """
         self._check_mode()
