@@ -91,8 +91,10 @@ class ClipGrid:
         """Place the clips on a video."""
         edges, source = self._clock(video)
         count = len(source)
-        middles = np.arange(max(1, -(-(2 * count - self.stride) // (2 * self.stride)))) * self.stride + self.stride / 2
-        middles = np.minimum(middles, count / 2) if len(middles) == 1 else middles
+        number = max(1, -(-(2 * count - self.stride) // (2 * self.stride)))
+        middles = np.arange(number, dtype=np.float64) * self.stride + self.stride / 2
+        if number == 1:
+            middles[0] = min(middles[0], count / 2)
         # In halves of frames, so that nothing is rounded twice.
         first = (2 * middles - (self.clip_frames - 1) * self.frame_interval - 1).astype(np.int64) // 2
         grid = first[:, None] + np.arange(self.clip_frames) * self.frame_interval
