@@ -1,7 +1,7 @@
 """Every network as a file: the rows, what becomes of failures, and going on where a run was stopped."""
 
 import json
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -118,21 +118,17 @@ def test_norms_and_zeros_are_moved_and_the_network_is_not():
         assert float(norm.running_mean.abs().max()) > 0.01 and float((norm.running_var - 1).abs().max()) > 0.1
 
 
-def test_the_report_of_a_file(tmp_path):
+def test_the_report_of_a_file(tmp_path, monkeypatch):
     """The script puts table, origin and what was not run between the marks."""
     row = ExportRow("tsm_nano", {}, (1, 3, 8, 64, 64), 5, 1.0, differences={"onnx": 1e-6, "torch": 0.0})
     facts = {"command": "kinema bench export", "commit": "a" * 40, "uncommitted_changes": False, "machine": "one"}
     facts |= {"cores": 2, "torch": "2", "threads": 1, "exports": [row.__dict__]}
     (tmp_path / "exports.json").write_text(json.dumps(facts))
     begin, end = "<!-- exports: written by a command, not by hand -->", "<!-- end of exports -->"
-    (tmp_path / "README.md").write_text(f"before\n{begin}\nold\n{end}\nafter")
-    script = [
-        sys.executable,
-        str(REPOSITORY / "scripts" / "report_exports.py"),
-        str(tmp_path),
-        str(tmp_path / "exports.json"),
-    ]
-    subprocess.run(script, check=True)
+    (tmp_path / "README.md").write_text(f"before\n{begin}\nstale\n{end}\nafter")
+    script = str(REPOSITORY / "scripts" / "report_exports.py")
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), str(tmp_path / "exports.json")])
+    runpy.run_path(script, run_name="__main__")
     text = (tmp_path / "README.md").read_text()
-    assert "| tsm_nano |" in text and "**Not run yet**: r2plus1d_nano" in text and "old" not in text
+    assert "| tsm_nano |" in text and "**Not run yet**: r2plus1d_nano" in text and "stale" not in text
     assert text.startswith("before") and text.endswith("after") and "commit `aaaaaaaaaa`" in text

@@ -1,6 +1,7 @@
 """`kinema predict` on one's own files, and the small commands."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ def run(cli):
     return cli("fit", "--trainer.max_epochs", 1)
 
 
-def test_predictions_are_those_of_the_validation(run, cli, motion_root):
+def test_predictions_are_those_of_the_validation(run, cli, motion_root, tmp_path):
     predict = Predictor.from_run(run)
     rows = list(csv.DictReader((run / "val_scores.csv").read_text().splitlines()))
     (folder,) = motion_root.iterdir()
@@ -23,6 +24,10 @@ def test_predictions_are_those_of_the_validation(run, cli, motion_root):
         scores = predict(folder / row["video"])
         wanted = torch.tensor([float(row[name]) for name in predict.class_names], dtype=torch.float64)
         torch.testing.assert_close(scores, wanted, atol=1e-6, rtol=1e-5)
+    # A checkpoint says by itself how clips are cut and what classes are called.
+    alone = Predictor.from_checkpoint(shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt"))
+    assert alone.class_names == predict.class_names and alone.clips.facts() == predict.clips.facts()
+    torch.testing.assert_close(alone(folder / rows[0]["video"]), predict(folder / rows[0]["video"]))
 
 
 def test_top_five_are_printed_and_a_bad_file_does_not_stop_the_rest(run, cli, motion_root, tmp_path):

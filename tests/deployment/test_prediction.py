@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from untrained import NAMES, make_module, moving, small_clips, write_checkpoint, write_video
 
 import kinema
+from kinema.benchmarks.exports import moved
 from kinema.cli import main
 from kinema.data.clips import EvalClips
 from kinema.data.decoding.frame_folder import FrameFolders
@@ -19,6 +20,8 @@ from kinema.data.sampling import Dense, Segments, frame_scheme
 from kinema.data.transforms import EvalTransform, Normalisation
 from kinema.deployment.picture import draw_video
 from kinema.deployment.prediction import Prediction, as_facts, as_rows, best_guesses, find_videos, scores_over_time
+from kinema.explain.calibration import calibration_factors, variation
+from kinema.explain.pictures import short_name
 from kinema.training import TSM, TAda2D, TimeSformer, VideoClassifier
 from kinema.training.restore import Predictor
 
@@ -144,6 +147,16 @@ def test_what_the_operator_looked_at(module, labels, video, clips):
     assert len([line for line in curves.lines if len(line.get_xdata()) == 3]) == 2
     marked = sorted(float(np.ravel(line.get_xdata())[0]) for line in curves.lines if line.get_color() == "0.85")
     assert marked == pytest.approx([0.24, 0.72, 1.24, 1.72])  # frames 6, 18, 31 and 43 of 25 a second
+
+
+def test_the_layer_whose_factors_vary_most_is_drawn(video, clips):
+    module = TAda2D("nano", 4, num_frames=4).eval()
+    module.network = moved(module.network)  # routers start where nothing varies
+    predictor = Predictor(module, clips)
+    factors = calibration_factors(module.network, module.normalise(clips(video)[0].pixels[None]))
+    most = max(factors, key=lambda each: variation([each])[0].over_time)
+    figure = draw_video(predictor, video, predictor(video), scores_over_time(predictor, video, num_windows=1))
+    assert figure.axes[-1].get_ylabel().endswith(short_name(most.layer))
 
 
 def test_a_checkpoint_taken_out_of_its_run_says_how_clips_are_cut(checkpoint, clips, predictor, video):
