@@ -58,7 +58,8 @@ def test_segments_come_back_in_seconds_with_their_class(windows, fusion):
     file = feature_file("a", SEGMENTS)
     model = Seer(windows, SEGMENTS).train()
     found = propose(model, file, windows=windows, options=PostProcessing(fusion))
-    assert model.training and all(d.score >= e.score for d, e in pairwise(found))
+    propose(still := Seer(windows, SEGMENTS).eval(), file, windows=windows)
+    assert model.training and not still.training and all(d.score >= e.score for d, e in pairwise(found))
     best = {(round(d.start), round(d.end + 0.1)): d for d in reversed(found) if d.score > 0.1}
     assert set(best) == {(4, 10), (17, 21)}
     for (start, end), detection in best.items():
@@ -173,6 +174,8 @@ def test_detections_are_measured_and_written(tmp_path):
     metrics = detection_metrics(ANNOTATIONS, {"a": right})
     assert metrics["average_mAP"] == metrics["mAP@0.95"] == metrics["AR@100"] == 1
     assert metrics["AR@1"] == 1  # two proposals over two videos: labels of one segment count once
+    last = [Detection(17.0, 21.0, 0.9, 2), Detection(0.0, 1.0, 0.8, 2), Detection(17.0, 21.0, 0.1, 1)]
+    assert detection_metrics(ANNOTATIONS.of_videos("a"), {"a": last})["AR@1"] == 0.5  # by the best of their scores
     assert detection_metrics(ANNOTATIONS, {"a": right[:1], "b": [Detection(0, 1, 0.99, 1)]})["average_mAP"] == 0.25
     assert detection_metrics(ANNOTATIONS, {})["average_mAP"] == 0
     write_detections(tmp_path / "found.json", {"a": right[:1]}, ANNOTATIONS)

@@ -119,3 +119,11 @@ def test_a_head_without_targets_is_refused():
         localization_losses(maps(offsets=torch.zeros(2, 2, D, T)), targets())
     with pytest.raises(ValueError, match="1 class heads, and labels of 0"):
         localization_losses(maps(classes=(torch.zeros(2, 3, D, T),)), targets())
+
+
+def test_in_half_precision_losses_stay_finite():
+    said = BoundaryMaps(*(torch.ones_like(part).bfloat16().requires_grad_() for part in maps()[:3]))
+    losses = localization_losses(said, targets())
+    losses.total.backward()
+    assert torch.isfinite(losses.total) and losses.total.dtype == torch.float32
+    assert torch.isfinite(said.confidence.grad).all() and losses.boundary > 5

@@ -17,6 +17,7 @@ from made import CLASSES, made_set
 
 SIZES = ["--model.dim=8", "--model.dim_collapsed=8", "--model.dim_map=8", "--model.num_samples=4", "--model.groups=1"]
 
+HALF = ["--trainer.precision=bf16-mixed"]
 ONE_EPOCH = ["--trainer.max_epochs=1", "--trainer.log_every_n_steps=1"]
 
 
@@ -82,7 +83,7 @@ def test_a_run_goes_on_exactly_where_it_was(fit, monkeypatch):
 
 
 def test_heads_for_classes_and_offsets_learn_too(fit):
-    run = fit("--model.class_head=true", "--model.regression=true", "--model.post.fusion=network", *ONE_EPOCH)
+    run = fit("--model.class_head=true", "--model.regression=true", "--model.post.fusion=network", *HALF, *ONE_EPOCH)
     history = (run / "history.jsonl").read_text()
     assert "train/loss_offsets" in history and "train/loss_classes" in history
     module = BMN.from_run(run)

@@ -86,6 +86,7 @@ def localization_losses(
         ValueError: If the network has a head without targets for it.
     """
     weights = weights or LossWeights()
+    maps = _in_single(maps)
     boundary = boundary_loss(maps.start, targets.start) + boundary_loss(maps.end, targets.end)
     regressed, classified = maps.confidence.unbind(1)
     regression = regression_loss(
@@ -199,6 +200,15 @@ def _balanced(probability: Tensor, positive: Tensor, counted: Tensor) -> Tensor:
     gain = 0.5 * ratio * positive * torch.log(probability + _EPS)
     gain = gain + negative_weight * (counted - positive) * torch.log(1 - probability + _EPS)
     return -gain.sum() / entries
+
+
+def _in_single(maps: BoundaryMaps) -> BoundaryMaps:
+    """Maps in half precision in single: 1 - p + eps would be rounded to 0 there, and its logarithm infinite."""
+    if maps.confidence.dtype not in (torch.float16, torch.bfloat16):
+        return maps
+    offsets = None if maps.offsets is None else maps.offsets.float()
+    classes = tuple(logits.float() for logits in maps.classes)
+    return BoundaryMaps(maps.start.float(), maps.end.float(), maps.confidence.float(), offsets, classes)
 
 
 def _subset(cells: Tensor, wanted: Tensor, draws: Tensor) -> Tensor:
