@@ -16,7 +16,7 @@ import torch
 from kinema.data.clips import EvalClips
 from kinema.data.sampling import Segments
 from kinema.data.transforms import EvalTransform, Normalisation
-from kinema.streaming.sources import Opened, Picture
+from kinema.streaming.sources import Opened, Picture, StreamError
 from kinema.training import TSM
 from kinema.training.restore import Predictor
 
@@ -137,7 +137,7 @@ def refusing(status):
 
 
 class Stand(Opened):
-    """A source that is a list: numbers are frames, seconds in `pauses` pass before them, an exception is raised."""
+    """A source that is a list: numbers are frames, an exception is raised; a list of lists is opened one after the other."""
 
     reconnects, name = False, "a stand-in"
 
@@ -148,10 +148,15 @@ class Stand(Opened):
 
     def open(self):
         self.opened += 1
+        if self.opened > 1 and not isinstance(self.frames[0], list):
+            raise StreamError("it is not there any more")
         return self
 
     def pictures(self):
-        for number in self.frames:
+        frames = self.frames
+        if frames and isinstance(frames[0], list):
+            frames = frames.pop(0)
+        for number in frames:
             time.sleep(self.pause_s)
             if isinstance(number, BaseException):
                 raise number

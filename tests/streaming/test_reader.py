@@ -1,5 +1,6 @@
 """Streams over HTTP on this machine: whole, slow, stalled, lost, and garbage; no frame twice, no thread left, no hang."""
 
+import io
 import threading
 import time
 from fractions import Fraction
@@ -8,12 +9,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, silent, trickling, whole
+from PIL import Image
 
 from kinema.streaming import reader as reading
 from kinema.streaming.reader import Frame, FrameQueue, FrameReader
 from kinema.streaming.sources import Address, Picture, StreamError
 
 NUM = 40
+_FILE = io.BytesIO()
+Image.fromarray(grey(9)).save(_FILE, "png")
+PNG = _FILE.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +142,53 @@ def test_a_file_that_is_cut_off_on_the_way_goes_on_where_it_was(index_first):
     assert any("was lost" in note and "opening it anew in 0.01 s" in note for note in reader.notes)
 
 
+def test_a_file_of_unannounced_size_that_ends_too_early_is_lost():
+    content = encoded([grey(number) for number in range(NUM)], fps=5, index_first=True)  # 8 s
+    part = content[: len(content) * 4 // 5]
+    with (
+        served(whole(part, announced=False), whole(content, announced=False)) as server,
+        FrameReader(address(server), first_wait_s=0.01) as reader,
+    ):
+        found = list(reader)
+    assert numbers(found) == list(range(NUM)) and reader.reconnected == 1 and not reader.live
+    assert "it ended behind" in reader.notes[0] and "of 8.0 s" in reader.notes[0]
+
+
+def test_a_file_that_stalls_goes_on_where_it_was(index_first):
+    def stalling(handler):
+        whole(index_first[: len(index_first) * 4 // 5], told=len(index_first))(handler)
+        handler.server.done.wait(30)
+
+    with (
+        served(stalling, whole(index_first)) as server,
+        FrameReader(address(server, stall_s=0.5), first_wait_s=0.01) as reader,
+    ):
+        assert numbers(reader) == list(range(NUM))
+    assert "was lost" in reader.notes[0] and "came for 0.5 s" in reader.notes[0]
+
+
+def test_an_interrupted_read_that_a_format_takes_for_the_end_is_a_stall(ts):
+    class Interrupted:
+        def demux(self, stream):
+            time.sleep(0.3)
+            return iter(())
+
+    with served(trickling(ts, pause_s=0)) as server, address(server, stall_s=0.2).open() as opened:
+        container, opened._container = opened._container, Interrupted()
+        with pytest.raises(StreamError, match=r"nothing came for 0.2 s"):
+            list(opened.pictures())
+        opened._container = container
+
+
+def test_who_takes_frames_slowly_is_no_stall(mp4):
+    with served(whole(mp4)) as server, FrameReader(address(server, stall_s=0.5), queue=1) as reader:
+        found = []
+        for frame in reader:
+            found.append(number_in(frame.pixels))
+            time.sleep(0.8 * (len(found) == 5))
+    assert found == list(range(NUM)) and reader.reconnected == 0
+
+
 def test_one_that_is_cut_off_again_and_again_is_given_up(index_first):
     content = index_first
     with served(whole(content[: len(content) * 4 // 5], told=len(content))) as server:
@@ -197,11 +249,12 @@ def test_nobody_listens():
     "content",
     [
         np.random.default_rng(0).bytes(200_000),
+        PNG,
         b"<!doctype html><html>camera</html>" * 50,
         b"",
         b"#EXTM3U\nfile:///etc/passwd\n",
     ],
-    ids=["noise", "a page", "nothing", "a playlist"],
+    ids=["noise", "a picture", "a page", "nothing", "a playlist"],
 )
 def test_what_is_no_video_is_told(content):
     with (
@@ -281,21 +334,48 @@ def test_an_error_in_the_thread_is_an_error_of_who_takes_frames():
     assert found == [1, 2] and reader.source.closed == 1
 
 
+def test_a_live_source_that_comes_back_goes_on_from_now_whatever_its_clock_says():
+    source = Stand([[0, 1], [50, 51], [3]], live=True, stall_s=5, reconnects=True)
+    found = []
+    with (
+        pytest.raises(IndexError),  # the stand-in has no more
+        FrameReader(source, queue=9, first_wait_s=0.01, reconnects=1) as reader,
+    ):
+        found.extend(reader)
+    assert numbers(found) == [0, 1, 50, 51, 3] and [bool(each.cut) for each in found] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+    assert rising(found) and found[-1].time_s < 1.5
+
+
+def test_a_lost_packet_costs_its_frame():
+    rng = np.random.default_rng(0)
+    noise = [np.clip(rng.normal(128, 60, (48, 64, 3)), 0, 255).astype(np.uint8) for _ in range(20)]
+    content = encoded(noise, "mpegts", gop=10)
+    content = content[: 188 * 60] + content[188 * 61 :]
+    with served(whole(content, kind="video/mp2t")) as server, FrameReader(address(server)) as reader:
+        assert len(list(reader)) == 19 and reader.damaged == 1
+
+
 def frame(number, cut=""):
     return Frame(grey(number), Fraction(number), number, 0.0, cut=cut)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_cut_is_not_dropped_with_its_frame(size):
+@pytest.mark.parametrize(("size", "count"), [(1, 10), (3, 10), (3, 8)])
+def test_a_cut_is_not_dropped_with_its_frame(size, count):
     queue = FrameQueue(size)
     queue.drops = True
-    for number in range(10):
+    for number in range(count):
         queue.put(frame(number, "lost" if number == 4 else ""))
     queue.end()
     kept = [queue.take(0) for _ in range(size)]
-    assert [each.number for each in kept] == list(range(10 - size, 10)) and queue.dropped == 10 - size
+    assert [each.number for each in kept] == list(range(count - size, count)) and queue.dropped == count - size
     assert [each.cut for each in kept] == ["lost"] + [""] * (size - 1) and all(
-        each.dropped == 10 - size for each in kept
+        each.dropped == count - size for each in kept
     )
     assert queue.take(0) is None and queue.finished
 

@@ -39,6 +39,19 @@ def test_what_a_word_means(tmp_path):
         source_of(str(tmp_path), picture_fps=Fraction(0))
 
 
+def test_what_a_server_may_make_ffmpeg_open(monkeypatch):
+    """No protocol of this machine, and no format that names other files but HLS."""
+    asked = {}
+    monkeypatch.setattr(sources.av, "open", lambda *arguments, **options: asked.update(options["options"]) or 1 / 0)
+    for url in ("https://h/x", "rtsps://h/x"):
+        asked.clear()
+        with pytest.raises(ZeroDivisionError):
+            Address(url).open()
+        assert not {"file", "concat", "subfile", "data", "pipe", "fd"} & set(asked["protocol_whitelist"].split(","))
+        assert "max_pixels" in asked and ("concat" not in asked.get("format_whitelist", "none"))
+    assert asked["rtsp_transport"] == "tcp"
+
+
 def test_a_file_gives_every_frame_exactly_however_slow_it_is_taken(tmp_path):
     path = tmp_path / "it.mp4"
     path.write_bytes(encoded([texture(number) for number in range(11)], gop=5, fps=30))

@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         "--scene-change",
         type=float,
         metavar="D",
-        help="begin anew where small grey frames differ by more on average, in (0, 1), such as 0.15; never when not given",
+        help="begin anew where small grey frames differ by more on average, in (0, 1), such as 0.1; never when not given",
     )
     scores.add_argument(
         "--rate",

@@ -58,12 +58,13 @@ class StreamSession:
 
     over frames g that are cut as for the network, grey (ITU-R BT.601), in [0, 1], and averaged to 32 x 32 (less for networks
     on smaller frames): a measure of places, which a cut changes nearly everywhere, and a moving thing or noise does not. Fast
-    motion of the camera, and lights that are switched, change it too.
+    motion of the camera, and lights that are switched, change it too. Where eight videos of the built-in set were joined, it
+    was 0.05 to 0.14, and between their other frames at most 0.017 (25 frames a second) or 0.036 (6.25).
 
     Args:
         predictor: The classifier.
         half_life_s: Of `Smoothing`: 0 leaves the scores of every frame as they are, infinity is the mean since the last reset.
-        scene_change: Begin anew where d_t is above this, in (0, 1); cuts have about 0.1 to 0.4. Never when None.
+        scene_change: Begin anew where d_t is above this, in (0, 1). Never when None.
         rate: Frames a second that are taken, see `Pacing`; all when None.
 
     Raises:
@@ -80,7 +81,7 @@ class StreamSession:
     ) -> None:
         if scene_change is not None and not 0 < scene_change < 1:
             raise ValueError(
-                f"scene_change={scene_change} was given; frames differ by 0 to 1, give a number between, such as 0.15"
+                f"scene_change={scene_change} was given; frames differ by 0 to 1, give a number between, such as 0.1"
             )
         self.predictor = predictor
         self.smoothing, self.pacing = Smoothing(half_life_s), Pacing(rate)
