@@ -72,3 +72,10 @@ def test_one_seed_decides_nothing():
 def test_claims_that_are_none(claim, told):
     with pytest.raises(ValueError, match=told):
         read_claim(claim, ["a", "b"])
+
+
+def test_what_we_expect_is_told_apart_from_what_a_paper_says():
+    variants = ["a", "b"]
+    theirs = read_claim({"variant": "a", "above": "b", "paper": "+9.4"}, variants)
+    ours = read_claim({"variant": "a", "at_most": 50}, variants)
+    assert theirs.source == "+9.4" and ours.source == "our expectation"

@@ -133,3 +133,9 @@ def test_another_scale_of_the_same_question_has_files_of_its_own(write):
     one, two = write(text), write(text, "sweep-real.yaml")
     assert (one.name, one.results, one.figure) == ("shift", "results.csv", "figure.png")
     assert (two.name, two.results, two.figure) == ("shift-real", "results-real.csv", "figure-real.png")
+
+
+def test_a_folder_stands_for_its_sweep(tmp_path):
+    (tmp_path / "base.yaml").write_text("model: {}\n")
+    (tmp_path / "sweep.yaml").write_text("base: base.yaml\nvariants: {one: {a: 1}}\n")
+    assert read_sweep(tmp_path) == read_sweep(tmp_path / "sweep.yaml")

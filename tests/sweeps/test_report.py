@@ -96,11 +96,11 @@ def test_no_finished_run_makes_no_table(experiment):
 def test_the_table_of_all_experiments(experiment):
     write_index(experiment.parent, command="python x.py")
     text = (experiment.parent / "README.md").read_text()
-    assert "| [shifts](shifts/README.md) | What moves? | 0 of 4 | not run yet |" in text
+    assert "| [shifts](shifts/README.md) | What moves? | 0 of 4 | not run yet | not run yet |" in text
     fill(experiment, ALL)
     write_index(experiment.parent, command="python x.py")
     text = (experiment.parent / "README.md").read_text()
-    assert "| 4 of 4 | 1 agrees, 1 disagrees |" in text and text.count("What moves?") == 1
+    assert "| 4 of 4 | agrees: 1 | disagrees: 1 |" in text and text.count("What moves?") == 1
 
 
 def test_two_scales_of_a_question_stand_beside_each_other(experiment):

@@ -5,10 +5,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+import torch
 
 from conftest import REPOSITORY, metrics_of
+from kinema.evaluation.task_views import TaskScores
+from kinema.evaluation.views import VideoScores
+from kinema.training.classifier import NonFiniteLossError, need_finite
 
 
 def rows_of(run, part="val"):
@@ -105,3 +110,18 @@ def test_undecodable_validation_videos_are_listed_and_wrong_never_replaced(cli, 
     assert all(row["right"] == "0" and row["guess"] == "" for row in lost)
     assert metrics["top1"] == sum(int(row["right"]) for row in rows) / 24
     assert metrics["top1_decodable"] == sum(int(row["right"]) for row in rows) / 21
+
+
+def test_scores_that_are_not_finite_are_no_result():
+    """Of NaN the best class is the first one, which is right for every video of that class."""
+    good = VideoScores(
+        torch.arange(3), torch.rand(3, 4), torch.zeros(3).long(), torch.ones(3).bool(), torch.ones(3).long()
+    )
+    need_finite(good)
+    bad = replace(good, scores=good.scores.index_fill(0, torch.tensor(1), float("nan")))
+    with pytest.raises(NonFiniteLossError, match="1 of 3 videos are not finite"):
+        need_finite(bad)
+    need_finite(replace(bad, decoded=torch.tensor([True, False, True])))
+    rank, guesses = torch.zeros(3).long(), torch.zeros(3, 2).long()
+    with pytest.raises(NonFiniteLossError, match="1 of 3"):
+        need_finite(TaskScores({"verb": good, "noun": bad}, rank, rank, guesses))

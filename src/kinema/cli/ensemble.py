@@ -31,7 +31,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
     for path, weight, member in zip(ensemble.runs, ensemble.weights, ensemble.members, strict=True):
-        print(f"{_told(video_metrics(member))}, weight {weight:.3f}: {path}")
+        lost = int((~member.decoded).sum())
+        told = f", {lost} undecodable, which count as wrong in the mean too" if lost else ""
+        print(f"{_told(video_metrics(member))}, weight {weight:.3f}{told}: {path}")
     print(f"{_told(metrics)} on {len(ensemble.names)} videos: the mean of {len(ensemble.runs)} runs")
     return 0
 

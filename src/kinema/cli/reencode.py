@@ -31,4 +31,5 @@ def reencode(options: argparse.Namespace) -> int:
         print(f"{path}: {reason}")
     lost = f"; {len(done.unreadable)} cannot be read, see {options.out / UNREADABLE}" if done.unreadable else ""
     print(f"{options.out}: {done.written} videos encoded, {done.kept} were there{lost}")
+    print("next: copy the annotation files there too, and run 'kinema data prepare' on it")
     return 1 if done.unreadable else 0

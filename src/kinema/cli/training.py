@@ -231,6 +231,12 @@ class TrainingCLI(LightningCLI):
         """Run the subcommand. Checkpoints are read as data, never as code."""
         assert self.subcommand is not None
         start = getattr(self.trainer, self.subcommand)
+        options = self.config[self.subcommand]
+        if self.subcommand != "fit" and not options.get("ckpt_path") and not options.get("init_from"):
+            print(
+                "kinema: no weights were given (--ckpt_path, --init_from), so initial values are evaluated",
+                file=sys.stderr,
+            )
         start(
             self.model,
             datamodule=self.datamodule,
@@ -339,6 +345,10 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
         if name == "--ckpt_path":
             value = value or (arguments[place + 1] if place + 1 < len(arguments) else "")
             run = Path(value)
+            if value not in ("last", "best", "") and not run.exists():
+                raise FileNotFoundError(
+                    f"there is no run and no checkpoint {value}; give a file, a run folder, last or best"
+                )
             if run.is_dir() and not (run / "config.yaml").is_file() and any(run.glob("*/config.yaml")):
                 run = checkpoint_of(run).parents[1]  # a folder of runs: the newest that has a checkpoint
                 arguments[place : place + (1 if "=" in argument else 2)] = ["--ckpt_path", str(run)]

@@ -6,6 +6,9 @@
     {variant: space, at_most: 50}          the mean over seeds is at most 50 %
     {variant: joint, at_least: 90}
 
+A claim with `paper` is the paper's, one without is our own expectation; tables keep the two apart. "above" is about the
+direction alone unless it has `by`: the paper's figure stands beside what was measured.
+
 A claim is judged by a 95 % interval (Student's t): it *agrees* if the whole interval fulfils it, *disagrees* if none of
 the interval does, and is *undecided* between the two.
 """
@@ -29,7 +32,7 @@ class Claim:
         kind: "above" and "near" compare with another variant, "at_most" and "at_least" with a number.
         other: That variant.
         points: That number, or by how much, in points of top-1.
-        paper: What the paper says and where, in words.
+        paper: What the paper says and where, in words; empty for our own expectation.
         metric: Which column of the results.
     """
 
@@ -39,6 +42,11 @@ class Claim:
     points: float
     paper: str = ""
     metric: str = "top1"
+
+    @property
+    def source(self) -> str:
+        """Who says it, for a table."""
+        return self.paper or "our expectation"
 
     def __str__(self) -> str:
         if self.kind == "above":
@@ -101,5 +109,5 @@ def verdict_table(claims: Sequence[Claim], rows: Sequence[RunRow]) -> str:
         if measured is not None:
             mean, low, high = (f"{100 * value:{sign}.1f}" for value in (measured.mean, measured.low, measured.high))
             figures = f"{mean} [{low}, {high}]"
-        lines.append(f"| {claim} | {claim.paper} | {figures} | **{verdict}** |")
+        lines.append(f"| {claim} | {claim.source} | {figures} | **{verdict}** |")
     return "\n".join(lines)

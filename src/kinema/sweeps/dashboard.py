@@ -125,7 +125,7 @@ def all_verdicts(experiments: Sequence[Experiment], *, measured_alone: bool = Tr
             if measured is not None:
                 mean, low, high = (f"{100 * value:{sign}.1f}" for value in (measured.mean, measured.low, measured.high))
                 figures, seeds = f"{mean} [{low}, {high}]", measured.pairs
-            cells = (experiment.name, claim, claim.paper, figures, seeds, f"**{verdict}**")
+            cells = (experiment.name, claim, claim.source, figures, seeds, f"**{verdict}**")
             lines.append(f"| {' | '.join(map(str, cells))} |")
     parts = ["\n".join(lines)] if len(lines) > 2 else []
     parts += [f"{waiting} claims wait for their second seed."] if waiting else []

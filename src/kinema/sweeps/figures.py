@@ -1,5 +1,6 @@
 """Pictures of collected runs."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -67,7 +68,7 @@ def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: 
     variants = list(dict.fromkeys(row.variant for row in rows))
     values = {variant: [100 * row.top1 for row in rows if row.variant == variant] for variant in variants}
     lying = len(variants) > 4
-    size = (6.4, 1.2 + 0.34 * len(variants)) if lying else (1.6 + 1.2 * len(variants), 3.6)
+    size = (6.4, 1.2 + 0.34 * len(variants)) if lying else (max(4.0, 1.6 + 1.2 * len(variants)), 3.6)
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -83,6 +84,7 @@ def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: 
             axes.scatter([place] * len(dots), dots, color="black", s=14, zorder=3, clip_on=False)
             axes.annotate(f"{mean:.1f}", (place, 2), ha="center")
     label, limits = "top-1 on validation videos, %", (0, 100)
+    title = "\n".join(textwrap.wrap(title, width=int(9 * size[0])))
     if lying:
         axes.set_yticks(range(len(variants)), variants, fontsize=8)
         axes.invert_yaxis()

@@ -154,7 +154,7 @@ class Sweep:
 
 
 def read_sweep(file: str | Path) -> Sweep:
-    """Read a sweep file.
+    """Read a sweep file, or sweep.yaml of a folder.
 
     Raises:
         SweepError: If it names an unknown key, has no variant, two of one name or of one content, a value that is no
@@ -162,6 +162,8 @@ def read_sweep(file: str | Path) -> Sweep:
         FileNotFoundError: If the file, or the base of a variant, is not there.
     """
     file = Path(file)
+    if file.is_dir():
+        file = file / "sweep.yaml"
     if not file.is_file():
         raise FileNotFoundError(f"the sweep file {file} does not exist; try experiments/shift_fraction/sweep.yaml")
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from kinema.sweeps.claims import Verdict, judge, verdict_table
+from kinema.sweeps.claims import Claim, Verdict, judge, verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
 from kinema.sweeps.grid import Sweep, read_sweep
@@ -140,8 +140,15 @@ def _provenance(rows: Sequence[RunRow], results: str = "results.csv") -> str:
     lost = sum(row.undecodable for row in rows)
     return (
         f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}. "
-        f"Every run is a row of [{results}]({results})."
+        f"± is the standard deviation over seeds. Every run is a row of [{results}]({results})."
     )
+
+
+def _counted(claims: Sequence[Claim], rows: Sequence[RunRow]) -> str:
+    if not claims or not rows:
+        return "not run yet" if claims else ""
+    judged = [judge(claim, rows)[0] for claim in claims]
+    return ", ".join(f"{verdict}: {judged.count(verdict)}" for verdict in get_args(Verdict) if verdict in judged)
 
 
 def write_index(experiments: Path, *, command: str) -> None:
@@ -154,15 +161,14 @@ def write_index(experiments: Path, *, command: str) -> None:
     Raises:
         ValueError: If the README has no place for it, or a sweep cannot be read.
     """
-    lines = ["| experiment | question | runs | the papers' claims |", "|---|---|---|---|"]
+    lines = ["| experiment | question | runs | the papers' claims | our expectations |", "|---|---|---|---|---|"]
     for file in sorted(experiments.glob("*/sweep*.yaml")):
         sweep = read_sweep(file)
         state = sweep_status(sweep, file.with_name(sweep.results))
-        judged = [judge(claim, state.rows)[0] for claim in sweep.claims]
-        counts = [f"{judged.count(verdict)} {verdict}" for verdict in get_args(Verdict) if verdict in judged]
-        told = ", ".join(counts) if state.rows else "not run yet"
+        theirs = _counted([claim for claim in sweep.claims if claim.paper], state.rows)
+        own = _counted([claim for claim in sweep.claims if not claim.paper], state.rows)
         question = (file.parent / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         done = f"{len(state.rows)} of {len(state.rows) + len(state.missing)}"
-        lines.append(f"| [{sweep.name}]({file.parent.name}/README.md) | {question} | {done} | {told} |")
+        lines.append(f"| [{sweep.name}]({file.parent.name}/README.md) | {question} | {done} | {theirs} | {own} |")
     text = "\n".join(lines) + f"\n\n```bash\n{command}\n```"
     insert_results(experiments / "README.md", text, marks=(INDEX_BEGIN, INDEX_END))

@@ -109,7 +109,7 @@ class Report(Callback):
         counts = " and ".join(f"{_count(data, part)} {_PARTS[part]}" for part in parts)
         millions = sum(parameter.numel() for parameter in module.network.parameters()) / 1e6
         print(f"{len(names)} classes ({shown}), {counts} videos in {data.root}")
-        for note in data.notes if isinstance(data, FeatureData) else ():
+        for note in getattr(data, "notes", ()):
             print(note)
         print(f"{module.model_name}, {millions:.2f} M parameters, on {module.device}", flush=True)
         if isinstance(module, VideoClassifier) and trainer.state.fn == "fit" and (told := _step_of(trainer, module)):

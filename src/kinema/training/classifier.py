@@ -216,6 +216,11 @@ class VideoClassifier(RecordedModule):
         if self._trainer is not None and self.trainer.state.fn == "fit":
             need_average(self.trainer, checkpoint)
         names = checkpoint.get("kinema", {}).get("class_names")
+        if names and self.class_names and names != self.class_names and sorted(names) == sorted(self.class_names):
+            raise ValueError(
+                f"the checkpoint was trained on the same {len(names)} classes in another order ({names[:3]}..., the data has "
+                f"{self.class_names[:3]}...); give the data's list of classes the order of training"
+            )
         if names and self.class_names and names != self.class_names:
             raise ValueError(
                 f"the checkpoint was trained on {len(names)} classes {names[:3]}..., the data has {len(self.class_names)} "
@@ -322,6 +327,7 @@ class VideoClassifier(RecordedModule):
         assert self._views is not None
         videos = self._views.compute(whole=whole)
         self._views = None
+        need_finite(videos)
         self.evaluated[part] = videos
         for name, value in video_metrics(videos).items():
             self.log(f"{part}/{name}", value, prog_bar=name == "top1", rank_zero_only=True)
@@ -333,6 +339,22 @@ class VideoClassifier(RecordedModule):
                 self.hparams[name] = asdict(value)
         self._set_hparams(dict(self.hparams))
         self._hparams_initial = None
+
+
+def need_finite(videos: VideoScores | TaskScores) -> None:
+    """Refuse scores that are NaN or infinite: the best of them would be the first class, and look like a result.
+
+    Raises:
+        NonFiniteLossError: If some are.
+    """
+    parts = videos.tasks.values() if isinstance(videos, TaskScores) else [videos]
+    # Those of videos that could not be decoded are NaN on purpose.
+    bad = torch.stack([part.decoded & ~part.scores.isfinite().all(dim=1) for part in parts]).any(dim=0)
+    if bad.any():
+        raise NonFiniteLossError(
+            f"the scores of {int(bad.sum())} of {len(bad)} videos are not finite: the network has diverged. Lower the learning "
+            "rate or clip gradients"
+        )
 
 
 def takes_all(limit: int | float) -> bool:

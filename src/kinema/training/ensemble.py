@@ -61,6 +61,9 @@ def average_runs(runs: Sequence[str | Path], *, weights: Sequence[float] | None 
         raise EnsembleError(f"an ensemble needs at least two runs, got {len(runs)}")
     shares = _shares(weights, len(runs))
     folders = [_evaluated(run, part) for run in runs]
+    if len({folder.path.resolve() for folder in folders}) < len(folders):
+        told = ", ".join(str(folder.path) for folder in folders)
+        raise EnsembleError(f"a run was given twice among {told}; use weights to weigh runs")
     first, names, class_names = read_scores(folders[0].scores(part))
     members = [first]
     for folder in folders[1:]:

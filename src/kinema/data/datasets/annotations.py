@@ -78,6 +78,8 @@ class AnnotationFolder:
         """
         path = self.find(*names)
         if path is None:
+            if not any(folder.is_dir() for folder in self.folders):
+                raise ManifestError(f"the folder {self.folders[0]} does not exist; give the root of the data set")
             held = sorted(
                 {entry.name for folder in self.folders if folder.is_dir() for entry in folder.glob("*.[cjt]*")}
             )

@@ -61,6 +61,17 @@ class ArchiveData(VideoDataModule):
         """Where the manifest of `kinema data prepare` lies, or would."""
         return self.root / (self.prepared or f"{self.archive_name}.csv")
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user must know of the data, for a run to say."""
+        train = self.manifests["train"].records
+        damaged = sum(record.metadata.get("status") == "damaged" for record in train)
+        if not damaged:
+            return []
+        return [
+            f"{damaged} training videos were found damaged by 'kinema data prepare'; they are used as far as they decode"
+        ]
+
     def annotation_folder(self, *usual: str) -> AnnotationFolder:
         return AnnotationFolder(self.root, self.annotations, usual)
 
