@@ -125,3 +125,19 @@ def test_what_the_commands_refuse(cli, untrimmed, tmp_path, classifier):
     assert "two videos are called a" in cli.output.err
     cli("localize", twice[0], "--classifier", classifier, "--localizer", classifier, *where[:2], config=None, status=1)
     assert "no BMN" in cli.output.err
+
+
+def test_weights_alone_and_a_checkpoint_without_its_run(cli, untrimmed, classifier, tmp_path):
+    """As for kinema predict: a file of weights with the name of its network, or a checkpoint taken out of its run."""
+    video, clips = untrimmed / "videos" / "train_000.mp4", ["--stride", 32, "--frame-interval", 1]
+    weights = tmp_path / "weights.safetensors"
+    cli("convert", classifier, weights, "--to", "kinema", config=None)
+    named = ["--model", "tsm_nano", "--num-classes", 12, "--num-frames", 8, "--size", 64, "--resize", 72]
+    cli("features", video, "--checkpoint", weights, *named, *clips, "--output", tmp_path / "a", config=None)
+    assert "no class names" in cli.output.err and not (tmp_path / "a" / "classes.txt").exists()
+    alone = shutil.copy(classifier / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
+    cli("features", video, "--checkpoint", alone, *clips, "--crops", 3, "--output", tmp_path / "b", config=None)
+    one, three = (read(tmp_path / name / "train_000.safetensors") for name in "ab")
+    assert three.dim == 3 * one.dim and (tmp_path / "b" / "classes.txt").exists()
+    # The middle one of three crops is the one crop.
+    assert three.features[:, one.dim : 2 * one.dim].sub(one.features).abs().max() < 1e-4

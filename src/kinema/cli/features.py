@@ -46,8 +46,11 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         videos = find_videos(options.videos, folders=options.frames is not None)
+        predictor = load_predictor(options)
+        for note in predictor.notes:
+            print(f"note: {note}", file=sys.stderr)
         classifier = Extractor.of(
-            load_predictor(options),
+            predictor,
             stride=options.stride,
             clip_frames=options.clip_frames,
             frame_interval=options.frame_interval,
