@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kinema.data.feature_files import read_video
-from kinema.training import BMN
+from kinema.data.loader import sample_seed
+from kinema.training import BMN, bmn
 from kinema.training.callbacks import Checkpoints
 
 sys.path.append(str(Path(__file__).parents[1] / "localization"))
@@ -72,9 +73,15 @@ def test_a_run_goes_on_exactly_where_it_was(fit, monkeypatch):
         if trainer.global_step == 4 and name == "last":
             shutil.copy(self.run.last, self.run.checkpoints / "step4.ckpt")
 
+    drawn = []
     monkeypatch.setattr(Checkpoints, "_save", save)
+    monkeypatch.setattr(bmn, "sample_seed", lambda *place: drawn.append(place[1:]) or sample_seed(*place))
     options = ["--trainer.max_epochs=2", "--data.batch_size=2", "--run.checkpoint_every_steps=1"]  # of three steps each
-    whole = fit(*options)
+    whole = fit(*options, "--trainer.log_every_n_steps=1")
+    assert drawn == [(epoch, batch) for epoch in (0, 1) for batch in (0, 1, 2)]
+    lines = [json.loads(line) for line in (whole / "history.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates[0] == pytest.approx(1e-5) and rates[3] == max(rates) == pytest.approx(2e-3) and rates[5] < 1e-3
     on = fit(*options, f"--ckpt_path={whole / 'checkpoints' / 'step4.ckpt'}")
     one, other = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, on))
     assert one["global_step"] == other["global_step"] == 6
