@@ -238,7 +238,7 @@ def _status(record: VideoRecord, place: Path, found: dict[str, Any]) -> tuple[st
     """Status of a sample, and why it is not ok."""
     facts = found.get(record.path)
     if facts is None or not place.exists():
-        return "missing", f"there is no {place}"
+        return "missing", f"no file or folder {place.name} lies below the root"
     if facts["status"] == "undecodable":
         return "undecodable", facts["reason"]
     duration = Fraction(*facts["duration"])
