@@ -88,6 +88,26 @@ def test_every_family_in_onnx(name, tmp_path):
     export_network(network, tmp_path / "it.onnx", "onnx", clip_shape=(1, 3, 8, 32, 32))
 
 
+class Sorts(nn.Module):
+    """The places of rounded numbers, many of which are equal, in their order, falling and rising."""
+
+    def forward(self, clip):
+        values = clip.flatten(1)[:, :64].round()
+        orders = [values.argsort(dim=1, descending=descending, stable=True) for descending in (True, False)]
+        return torch.cat(orders, dim=1).float()
+
+
+def test_equal_values_keep_their_order_in_onnx(tmp_path):
+    """As tokens do that light UniFormers prune."""
+    assert export_network(Sorts(), tmp_path / "it.onnx", "onnx", clip_shape=SHAPE).max_difference == 0
+
+
+@pytest.mark.slow
+def test_a_network_that_prunes_tokens(tmp_path):
+    network = moved(kinema.create_model("uniformer_nano", 5, 4, light=True, depths=(1, 1, 2, 1))).eval()
+    export_network(network, tmp_path / "it.onnx", "onnx", clip_shape=SHAPE)
+
+
 def test_frames_and_channels_are_fixed_and_clips_are_not(tmp_path):
     export_network(Small(), tmp_path / "it.onnx", "onnx", clip_shape=SHAPE)
     (clip,) = onnx.load(tmp_path / "it.onnx").graph.input

@@ -142,7 +142,8 @@ def _write_onnx(
                 input_names=inputs,
                 output_names=outputs,
                 opset_version=opset,
-                dynamic_shapes=tuple({0: "batch"} for _ in inputs),  # here but a name
+                dynamic_shapes=({0: "batch"}, *(None for _ in inputs[1:])),  # but a name, for the axis that all share
+                custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
                 verbose=False,
             )
     except Exception as error:  # as above
@@ -157,6 +158,14 @@ def _write_onnx(
     program.model.metadata_props.update(facts_as_text(facts))
     weights = sum(tensor.nbytes for tensor in graph.state_dict.values())
     program.save(path, external_data=weights > _ONE_FILE)
+
+
+def _stable_sort(x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+    """A sort that keeps equal values in their order, which PyTorch has no translation of: ONNX's TopK of all values does."""
+    from onnxscript import opset18
+
+    count = opset18.Gather(opset18.Shape(x), opset18.Constant(value_ints=[dim]))
+    return opset18.TopK(x, count, axis=dim, largest=int(descending), sorted=1)
 
 
 def _largest_difference(path: Path, cases: Sequence[Case]) -> float:
@@ -178,6 +187,9 @@ def _largest_difference(path: Path, cases: Sequence[Case]) -> float:
 
 
 def _first_line(error: BaseException) -> str:
+    """What happened first."""
+    while error.__cause__ is not None:  # exporters wrap what happened in advice
+        error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'it does not say why'}"
 
