@@ -12,7 +12,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ensemble": ("kinema.cli.ensemble", "average the scores of several runs"),
     "predict": ("kinema.cli.predict", "name what is seen in your own videos"),
     "stream": ("kinema.cli.stream", "name what is seen in a camera, an address or a file, frame by frame"),
-    "stream": ("kinema.cli.stream", "name what is seen in a camera, an address or a file, frame by frame"),
     "export": ("kinema.cli.export", "write a classifier as a file that runs without kinema"),
     "demo": ("kinema.cli.demo", "a web page on this machine: upload or record a clip"),
     "features": ("kinema.cli.features", "slide a classifier over whole videos, for localization"),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -106,16 +107,13 @@ class StreamReport:
         return f"{told}, said {facts['behind_p50_ms']:.1f} ms (p50) and {facts['behind_p99_ms']:.1f} ms (p99) behind the frame"
 
 
-def live_table(report: StreamReport) -> Table:
+def live_table(report: StreamReport) -> Group:
     """What a terminal shows while a stream runs."""
-    table = Table(box=None, show_header=False, title=Text(report.reader.source.name), title_justify="left")
+    table = Table(box=None, show_header=False)
     for guess in report.guesses:
-        table.add_row(f"{guess.score:6.1%}", Text(guess.name), "█" * round(guess.score * 30))
-    table.add_row(
-        "",
-        Text(
-            f"{float(report.time_s):.1f} s  {report.fps:.1f} a second  {report.reader.dropped} dropped  "
-            f"{report.session.resets} resets  {report.recent_reset(report.time_s)}"
-        ),
+        table.add_row(f"{guess.score:6.1%}", Text(guess.name), ("█" * round(guess.score * 30)).ljust(30))
+    counts = (
+        f"{float(report.time_s):.1f} s  {report.fps:.1f} a second  {report.reader.dropped} dropped  "
+        f"{report.session.resets} resets  {report.recent_reset(report.time_s)}"
     )
-    return table
+    return Group(Text(report.reader.source.name), table, Text(counts))
