@@ -16,11 +16,14 @@ BEGIN, END = "<!-- exports: written by a command, not by hand -->", "<!-- end of
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", type=Path, help="folder of the experiment")
-    parser.add_argument("files", type=Path, nargs="+", help="what kinema bench export wrote")
+    parser.add_argument(
+        "files", type=Path, nargs="+", help="what kinema bench export wrote; of a network in several, the last"
+    )
     options = parser.parse_args()
     measured = [json.loads(file.read_text(encoding="utf-8")) for file in options.files]
-    rows = [ExportRow(**row) for results in measured for row in results["exports"]]
-    missing = sorted(set(list_models()) - {row.name for row in rows})
+    by_name = {row["name"]: ExportRow(**row) for results in measured for row in results["exports"]}
+    rows = list(by_name.values())
+    missing = sorted(set(list_models()) - set(by_name))
     parts = [export_summary(rows), export_table(rows)]
     parts += [f"**Not run yet**: {', '.join(missing)}."] if missing else []
     parts += ["\n".join(f"{origin(results)} {results['threads']} threads." for results in measured)]
