@@ -101,6 +101,14 @@ def test_a_long_run_is_left_at_a_keyframe(tmp_path, monkeypatch):
 
 def test_another_decode_in_between_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(packets, "KEEP_BYTES", -1)
+    decode_packets, damage = pyav_reader.decode_packets, []
+
+    def watched(cursor, index, run):
+        for output in decode_packets(cursor, index, run):
+            damage.extend([output] if isinstance(output, int) else [])
+            yield output
+
+    monkeypatch.setattr(pyav_reader, "decode_packets", watched)
     with open_video(write_video(tmp_path / "video.mp4", 60, options={"g": "250", "bf": "3"})) as video:
         found = []
         for place, block in enumerate(video.decode_on(range(60), block_frames=4)):
@@ -108,6 +116,22 @@ def test_another_decode_in_between_changes_nothing(tmp_path, monkeypatch):
             if place in (2, 3, 8):
                 assert numbers_in(video.decode([59, 5])) == [59, 5]
         assert found == list(range(60))
+    assert damage == [], "a run that was interrupted is begun anew, not decoded on from where its decoder no longer is"
+
+
+def test_damage_that_frames_given_already_may_depend_on_is_an_error(tmp_path, monkeypatch):
+    decode_packets = pyav_reader.decode_packets
+
+    def stumbling(cursor, index, run):
+        for order, output in enumerate(decode_packets(cursor, index, run)):
+            yield output if order < 9 else 3
+
+    with open_video(write_video(tmp_path / "video.mp4", 20, options={"g": "250"})) as video:
+        monkeypatch.setattr(pyav_reader, "decode_packets", stumbling)
+        blocks = video.decode_on(range(20), block_frames=8)
+        assert len(next(blocks)) == 8
+        with pytest.raises(DecodeError, match="packet 3 is damaged, and frames up to 7 that were given already"):
+            next(blocks)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,9 @@ HEAD = (
 
 
 def row(number, video, start, end, verb, noun):
-    return f"{video}_{number},P01,{video},00:00:01.0,{start},{end},8,202,open door,open,{verb},door,{noun},door,[{noun}]"
+    return (
+        f"{video}_{number},P01,{video},00:00:01.0,{start},{end},8,202,open door,open,{verb},door,{noun},door,[{noun}]"
+    )
 
 
 @pytest.fixture

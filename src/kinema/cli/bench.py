@@ -32,12 +32,16 @@ def run(arguments: Sequence[str]) -> int:
     _add_model(commands.add_parser("model", help="time of networks; the first named is the baseline"))
     _add_layers(commands.add_parser("layers", help="single layers against the form that other code gives them"))
     _add_growth(commands.add_parser("growth", help="time and memory of networks over the frames of a clip"))
-    add_stream(commands.add_parser("stream", help="a frame of a stream against a frame-wise network and a whole window"))
+    add_stream(
+        commands.add_parser("stream", help="a frame of a stream against a frame-wise network and a whole window")
+    )
     add_data(commands.add_parser("data", help="clips per second: against other loaders, by source; RandAugment"))
     add_features(commands.add_parser("features", help="sliding over a video against decoding it clip by clip"))
     _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
-    add_localization(commands.add_parser("localization", help="boundary matching, and Soft-NMS with evaluation, against loops"))
+    add_localization(
+        commands.add_parser("localization", help="boundary matching, and Soft-NMS with evaluation, against loops")
+    )
     options, extra = parser.parse_known_args(arguments[1:])
     if extra and options.command != "sweep":
         parser.error(f"unrecognized arguments: {' '.join(extra)}")

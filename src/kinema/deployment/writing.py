@@ -164,7 +164,8 @@ def _stable_sort(x: Any, stable: bool | None = None, dim: int = -1, descending: 
     """A sort that keeps equal values in their order, which PyTorch has no translation of: ONNX's TopK of all values does."""
     from onnxscript import opset18
 
-    count = opset18.Gather(opset18.Shape(x), opset18.Constant(value_ints=[dim]))
+    # Stubs of onnxscript know no type of a shape.
+    count = opset18.Gather(opset18.Shape(x), opset18.Constant(value_ints=[dim]))  # pyrefly: ignore[bad-specialization]
     return opset18.TopK(x, count, axis=dim, largest=int(descending), sorted=1)
 
 

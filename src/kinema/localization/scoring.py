@@ -36,7 +36,8 @@ def detection_metrics(
         tiou: Thresholds; ActivityNet's, or EPIC's where there are several tasks, when None.
 
     Raises:
-        ValueError: If there are detections of other videos, or some have a label and some not, a score is NaN, or nothing is annotated.
+        ValueError: If there are detections of other videos, or some have a label and some not, a score is NaN,
+            or nothing is annotated.
     """
     strange = sorted(set(found) - set(annotations.videos))
     if strange:
