@@ -1,4 +1,4 @@
-"""Write what the runs of experiments/localization came to into its folder: results.csv and the table of its README."""
+"""Write what the runs of experiments/localization came to into its folder: detection.csv and the table of its README."""
 
 import argparse
 import shlex

@@ -49,7 +49,7 @@ def test_means_intervals_and_differences(runs):
 
 def test_rows_and_readme_are_written(runs, experiment):
     rows = write_localization(experiment, runs, baseline="localization-tsn", command="python it")
-    with (experiment / "results.csv").open(newline="") as file:
+    with (experiment / "detection.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert len(rows) == len(read) == 6 and [float(row["average_map"]) for row in read] == [
         *VALUES["localization-tsn"],

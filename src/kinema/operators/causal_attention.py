@@ -127,8 +127,12 @@ class CausalTimeAttention(Attention):
             self._bias(age, q)[:, None]
             + torch.zeros_like(seen).masked_fill(seen == 0, float("-inf"))[:, None, None, None]
         )
-        heads = F.scaled_dot_product_attention(q, *window.unbind(1), attn_mask=scores, scale=self.scale)
-        return self.merge(heads).unflatten(1, patches.shape[1:3]), window[..., 1:, :]
+        # ONNX has attention for four axes alone.
+        scores = scores.expand(-1, q.shape[1], -1, -1, -1).flatten(0, 1)
+        k, v = (part.flatten(0, 1) for part in window.unbind(1))
+        heads = F.scaled_dot_product_attention(q.flatten(0, 1), k, v, attn_mask=scores, scale=self.scale)
+        said = self.merge(heads).unflatten(0, patches.shape[:1] + q.shape[1:2])
+        return said.unflatten(1, patches.shape[1:3]), window[..., 1:, :]
 
     def _bias(self, age: Tensor, like: Tensor) -> Tensor:
         """What is added to scores at given ages, heads first."""

@@ -84,7 +84,7 @@ def _read(folder: Path) -> LocalizationRow:
 def write_localization(
     folder: Path, runs: Sequence[Path], *, baseline: str, command: str, classifiers: Sequence[Path] = ()
 ) -> list[LocalizationRow]:
-    """Collect finished runs into `results.csv` and the marked part of `README.md` of an experiment.
+    """Collect finished runs into `detection.csv` and the marked part of `README.md` of an experiment.
 
     Args:
         folder: Folder of the experiment.
@@ -98,7 +98,7 @@ def write_localization(
         ValueError: If the README has no place for results.
     """
     rows = read_localization_runs(runs)
-    with (folder / "results.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / "detection.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(LocalizationRow)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -156,5 +156,5 @@ def _provenance(rows: Sequence[LocalizationRow]) -> str:
     return (
         f"± is half the 95 % interval over seeds of the localization network. Last epoch of {'/'.join(epochs)}; "
         f"{', '.join(counts)}; commit {', '.join(commits)}; {', '.join(machines)}. Every run is a row of "
-        "[results.csv](results.csv)."
+        "[detection.csv](detection.csv)."
     )
