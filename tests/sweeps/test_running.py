@@ -104,6 +104,15 @@ def test_a_run_that_was_stopped_goes_on_and_one_that_ended_unseen_is_written_dow
     assert counted == [1, 1, 2]
 
 
+def test_what_ended_unseen_counts_at_the_source_of_now_alone(sweep, tmp_path):
+    one = sweep("well", seeds=(0,))
+    runs_of(one, tmp_path)
+    for source, count in (("def", 1), ("new", 2)):
+        (tmp_path / "results.csv").unlink()
+        assert len(runs_of(one, tmp_path, source=source)) == 1
+        assert calls(tmp_path) == {"well": count}
+
+
 def test_a_run_that_cannot_go_on_starts_again(sweep, tmp_path):
     one = sweep("refuse to go on", seeds=(0,))
     (folder,) = (run.folder(tmp_path / "runs") for run in one.runs())

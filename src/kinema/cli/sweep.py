@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kinema.sweeps.collect import RunRow
 from kinema.sweeps.grid import Sweep, SweepError, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
 from kinema.sweeps.report import result_marks, write_sweep_report
@@ -95,6 +94,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         for one in missing:
             print("kinema", shlex.join(one.arguments(options.root)))
         return 0
+    source = _source()
     rows = run_sweep(
         sweep,
         main,
@@ -103,7 +103,8 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         table=folder / sweep.results,
         extra=extra,
         only=options.only,
-        elsewhere=_elsewhere(folder),
+        elsewhere=rows_elsewhere(sorted(folder.resolve().parent.glob("*/results*.csv")), source),
+        source=source,
     )
     failed = [row for row in rows if not row.done]
     _write(sweep, sweep_status(sweep, folder / sweep.results, extra), options, extra)
@@ -128,10 +129,10 @@ def _check(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra:
     return int(any(again.top1 != recorded.top1 or not again.done for recorded, again in pairs))
 
 
-def _elsewhere(folder: Path) -> list[RunRow]:
+def _source() -> str:
+    """Git's hash of the source as it runs; "" where no hash tells what that is."""
     commit, changes = source_state()
-    source = source_tree() if commit and not changes else ""
-    return rows_elsewhere(sorted(folder.resolve().parent.glob("*/results*.csv")), source)
+    return source_tree() if commit and not changes else ""
 
 
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:

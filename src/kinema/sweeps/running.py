@@ -60,12 +60,13 @@ def run_sweep(
     extra: Sequence[str] = (),
     only: Sequence[str] = (),
     elsewhere: Sequence[RunRow] = (),
+    source: str = "",
     progress: bool = True,
 ) -> list[RunRow]:
     """Compute the runs that have no row yet, and append each to the table as it ends.
 
     A run that failed before is tried again, from its beginning; its old row stays. One that was stopped goes on from its
-    last checkpoint. One that ended while nobody looked is only written down.
+    last checkpoint. One that ended while nobody looked is only written down, if it is of the source of now.
 
     Args:
         sweep: What to run.
@@ -76,6 +77,7 @@ def run_sweep(
         extra: Options given to all runs.
         only: Variants to run; all when empty.
         elsewhere: Rows that other experiments have; one of the same run is taken over, see `rows_elsewhere`.
+        source: Git's hash of the source that would compute the runs now; any will do when empty.
         progress: Show a bar with the time left, on the error stream.
 
     Returns:
@@ -95,7 +97,8 @@ def run_sweep(
             new.append(row)
             continue
         folder = run.folder(root)
-        if (folder / DONE).is_file() and (row := _row_of(run, folder)) is not None:
+        row = _row_of(run, folder) if (folder / DONE).is_file() else None
+        if row is not None and source in ("", row.source):
             append_result(table, row)
             new.append(row)
             continue
