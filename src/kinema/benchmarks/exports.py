@@ -19,6 +19,8 @@ from kinema.models import create_model, list_options
 
 FORMATS: tuple[Format, ...] = ("onnx", "torch")
 NUM_CLASSES = 10
+LARGEST_LOGIT = 10.0
+"""What logits of drawn weights are scaled down to, as large as those of trained networks, for the limit is absolute."""
 _SMALL = {"depths": (1, 1, 2, 1), "depth": 2, "drop_path": 0.0}
 """What makes a network small that lets its depth be chosen: every kind of block is still there."""
 
@@ -32,7 +34,7 @@ class ExportRow:
         options: It was built with.
         clip_shape: (B, C, T, H, W) of a clip.
         params: Parameters.
-        largest_logit: Over the clips compared, so that a difference can be judged.
+        largest_logit: Of the first clip compared, so that a difference can be judged.
         folded: Batch norms folded into convolutions.
         norms_left: Batch norms that are still there.
         differences: Format to the largest difference of a logit.
@@ -82,7 +84,7 @@ def measure_export(
     """Build a network, export it in every format, compare and time it.
 
     Its weights are drawn, and its norms and what starts at zero moved away from where they do nothing, so that a graph that
-    leaves something out shows.
+    leaves something out shows; its classifier is scaled down where logits would be above `LARGEST_LOGIT`.
 
     Args:
         name: Of the network.
@@ -95,10 +97,15 @@ def measure_export(
     torch.manual_seed(0)
     network = moved(create_model(name, NUM_CLASSES, num_frames, **options).eval())
     shape = (1, 3, num_frames, size, size)
+    clip = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits = network(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+        largest = float(network(clip).abs().max())
+        if largest > LARGEST_LOGIT:
+            for parameter in network.get_submodule("head").parameters():
+                parameter.mul_(LARGEST_LOGIT / largest)
+            largest = float(network(clip).abs().max())
     params = sum(parameter.numel() for parameter in network.parameters())
-    row = ExportRow(name, dict(options), shape, params, float(logits.abs().max()))
+    row = ExportRow(name, dict(options), shape, params, largest)
     found: dict[str, Exported] = {}
     try:
         prepared = prepare(network, shape)
