@@ -1,9 +1,11 @@
 """`kinema bench`: everything is measured and printed; no test looks at the times."""
 
 import json
+from functools import partial
 
 import pytest
 
+from kinema.benchmarks import preparation_speed
 from kinema.benchmarks.augmentation_speed import compare_rand_augment
 from kinema.benchmarks.tables import speed_table
 from kinema.cli import main
@@ -50,6 +52,33 @@ def test_sources_and_augmentation(tmp_path, capsys, monkeypatch):
     assert "| 8 segments | 96 x 64 | 10 | 0 | " in table and "| a | 1.0 | 2.00 | 1.00 to 3.00 |" in table
     assert main([*arguments, "--sizes", "97x64"]) == 1
     assert "'97x64' is no size of a video; give even width and height" in capsys.readouterr().err
+
+
+def test_preparation_with_one_worker_and_two(tmp_path, capsys, monkeypatch):
+    compare = preparation_speed.compare_workers
+    monkeypatch.setattr(preparation_speed, "compare_workers", partial(compare, copies=2, reencoded_copies=1))
+    arguments = [
+        "bench",
+        "data",
+        "--what",
+        "preparation",
+        "--folder",
+        str(tmp_path),
+        "--num-videos",
+        "2",
+        "--seconds",
+        "1",
+    ]
+    arguments += ["--sizes", "96x64", "--workers", "1", "2", "--rounds", "1", "--json", str(tmp_path / "rows.json")]
+    assert main(arguments) == 0
+    assert "kinema data reencode   2 videos, 2 workers" in capsys.readouterr().out
+    results = json.loads((tmp_path / "rows.json").read_text())
+    told = [
+        (row["name"].split()[-1], row["workers"], row["videos"], row["faster"] == 1) for row in results["preparation"]
+    ]
+    assert told[0] == ("prepare", 1, 4, True) and told[2] == ("reencode", 1, 2, True) and len(told) == 4
+    assert "| kinema data prepare, 4 videos | 2 | " in speed_table(results)
+    assert not list(tmp_path.glob("*/"))  # nothing is left but the videos
 
 
 def test_rand_augment_is_compared_on_equal_terms():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kinema.benchmarks.exports import ExportRow, export_table
 from kinema.benchmarks.stream_speed import stream_tables
 from kinema.sweeps.report import insert_results
 
@@ -47,6 +48,14 @@ def speed_table(results: dict[str, Any]) -> str:
         parts.append(_sources(results["sources"]))
     if "augmentation" in results:
         parts.append(_augmentation(results["augmentation"]))
+    if "preparation" in results:
+        parts.append(_preparation(results["preparation"]))
+    if "matching" in results:
+        parts.append(_matching(results["matching"], results["threads"]))
+    if "loops" in results:
+        parts.append(_loops(results["loops"]))
+    if "exports" in results:
+        parts.append(export_table([ExportRow(**row) for row in results["exports"]]))
     if "memory" in results:
         memory = results["memory"]
         parts.append(
@@ -150,6 +159,36 @@ def _workers(measured: Sequence[dict[str, Any]]) -> str:
     ]
     head = f"| workers of one thread, {measured[0]['runs']} runs | s | training, s in all | s a run beside it | times as fast |"
     return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+
+def _preparation(measured: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        f"| {row['name']}, {row['videos']} videos | {row['workers']} | {row['wall_s']:.1f} | {row['faster']:.2f} "
+        f"| {row['faster_low']:.2f} to {row['faster_high']:.2f} |"
+        for row in measured
+    ]
+    return "\n".join(["| preparation | workers | s | times as fast | quartiles |", "|---|---|---|---|---|", *rows])
+
+
+def _matching(measured: dict[str, Any], threads: int) -> str:
+    shape = " x ".join(map(str, measured["features"]))
+    rows = [
+        f"| {row['name']} | {row['median_ms']:.0f} | {row['ratio']:.2f} | {row['ratio_low']:.2f} to {row['ratio_high']:.2f} "
+        f"| {row['memory_mib']:.0f} | {row['memory_ratio']:.2f} |"
+        for row in measured["rows"]
+    ]
+    title = f"boundary matching, {measured['mode'].replace('_', ' + ')}, features {shape}, {threads} threads"
+    return "\n".join([f"| {title} | ms | ratio | quartiles | MiB | ratio |", "|---|---|---|---|---|---|", *rows])
+
+
+def _loops(measured: dict[str, Any]) -> str:
+    rows = [
+        f"| {row['name']} | {row['median_s']:.2f} | {row['faster']:.1f} | {row['average_map']:.4f} |"
+        for row in measured["rows"]
+    ]
+    sizes = f"{measured['videos']} videos x {measured['proposals']} proposals x {measured['classes']} classes"
+    title = f"Soft-NMS and evaluation of {sizes}"
+    return "\n".join([f"| {title} | s | times as fast | average mAP |", "|---|---|---|---|", *rows])
 
 
 def _contenders(title: str, measured: Sequence[dict[str, Any]]) -> str:

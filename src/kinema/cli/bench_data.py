@@ -15,10 +15,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--what",
         nargs="+",
-        choices=("loaders", "sources", "augmentation", "memory"),
+        choices=("loaders", "sources", "augmentation", "preparation", "memory"),
         default=["loaders", "memory"],
         help="loaders and decoders against others'; files against frame folders, frame caches and shards; RandAugment "
-        "against torchvision's; memory of a long run",
+        "against torchvision's; prepare and reencode with one worker and with several; memory of a long run",
     )
     parser.add_argument(
         "--gop", type=int, nargs="+", default=[250, 12], metavar="FRAMES", help="of sources: keyframe to keyframe"
@@ -27,7 +27,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--sizes", nargs="+", default=["320x240"], metavar="WIDTHxHEIGHT", help="of sources: pixels of the videos"
     )
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=[0], metavar="N", help="of sources: processes that load"
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="of sources: processes that load; of preparation: videos at a time",
     )
     parser.add_argument(
         "--memory-clips", type=int, default=5000, help="clips loaded while memory is watched; 0 for none"
@@ -47,6 +52,8 @@ def bench_data(
         _sources(options, folder, results)
     if "augmentation" in options.what:
         _augmentation(options, results)
+    if "preparation" in options.what:
+        _preparation(options, folder, results)
     if "memory" in options.what and options.memory_clips:
         _memory(options, folder, results)
     return written(results, options.json)
@@ -109,6 +116,25 @@ def _augmentation(options: argparse.Namespace, results: dict[str, Any]) -> None:
         )
     print()
     results["augmentation"] = [asdict(row) for row in rows]
+
+
+def _preparation(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
+    from kinema.benchmarks.preparation_speed import compare_workers
+    from kinema.data.throughput import prepare_bench_videos
+
+    size = _size(options.sizes[0])
+    videos = prepare_bench_videos(folder, num_videos=options.num_videos, seconds=options.seconds, size=size)
+    rows = compare_workers(videos, folder, workers=options.workers, rounds=options.rounds)
+    print(
+        f"videos of {options.seconds} s, {options.sizes[0]}: how many times as fast as with {options.workers[0]} workers"
+    )
+    for row in rows:
+        print(
+            f"  {row.name:<22} {row.videos} videos, {row.workers} workers {row.wall_s:8.1f} s   {row.faster:.2f} times "
+            f"[{row.faster_low:.2f}, {row.faster_high:.2f}]"
+        )
+    print()
+    results["preparation"] = [asdict(row) for row in rows]
 
 
 def _memory(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
