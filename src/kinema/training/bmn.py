@@ -36,7 +36,7 @@ class BMN(RecordedModule):
     """Boundary-matching network: where something begins and ends in long videos, from their features.
 
     Lin et al. 2019, arXiv:1907.09702, in the form and with the training of TAdaConv's authors on EPIC-KITCHENS-100: AdamW at
-    0.002 with a cosine over all epochs behind one of warm-up. What they do in 10 epochs of 16 windows on each of 8 devices
+    0.002 with a cosine over all epochs behind one of warm-up. What they do in 10 epochs of 16 windows a step, over 8 devices,
     is here as long as `--trainer.max_epochs` says.
 
     Sizes that belong to the data (channels, bins, classes) are taken from it and kept in the checkpoint.
