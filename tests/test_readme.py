@@ -30,7 +30,7 @@ def commands():
 
 def test_the_two_commands_stand_there_as_promised():
     assert "python -m pip install -e . && kinema fit --config experiments/quickstart/tsm.yaml" in commands()
-    assert 'python -m pip install -e ".[dev]" && pytest -n 2' in commands()
+    assert 'python -m pip install -e ".[dev]" && pytest -n 2 --dist worksteal' in commands()
 
 
 def test_the_kinema_commands_run(motion_root, tmp_path, monkeypatch, cli):

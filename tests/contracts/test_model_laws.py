@@ -176,7 +176,8 @@ def test_compiles_whole(name, options, clip):
     In training for all; evaluation of the variants is traced whole by `test_exports` already.
     """
     torch.compiler.reset()  # it remembers the networks of other tests, and gives up at the ninth
-    model = build(name, **options)
+    shallow = {"depth": 2} if "depth" in kinema.list_options(name) else {}  # tracing takes its time for every block
+    model = build(name, **shallow, **options)
     model.head.dropout.p = 0.0
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     for training in (False, True) if (name, options) in QUICKLY_COMPILED else (True,):

@@ -9,6 +9,8 @@ import kinema
 
 # mmaction2 has no bias in the last convolution of its non-local blocks, in front of a norm that undoes it: 2 x 512 + 3 x 1024.
 MISSING_BIASES = 4096
+COSTLY = 35
+"""GMACs from which a network is shown fewer clips."""
 
 
 def names_of(family):
@@ -58,10 +60,15 @@ def expected_params(family, name, wanted):
     return wanted["n_params"] + (MISSING_BIASES if name.startswith("mmaction2") and "_nl_" in name else 0)
 
 
-def changed_clips(clip):
-    """Frames reversed, one gone, one louder than the other: what sees time the wrong way round does not pass."""
+def changed_clips(clip, *, costly=False):
+    """Frames reversed, one gone, one louder than the other: what sees time the wrong way round does not pass.
+
+    A costly network is shown the last of them alone, in which no two frames are alike and all stand in another place.
+    """
     num_frames = clip.shape[2]
     first_frame_gone = clip.clone()
     first_frame_gone[:, :, 0] = 0
     ramp = clip * (torch.arange(1, num_frames + 1) / num_frames)[:, None, None]
+    if costly:
+        return {"ramp_reversed": ramp.flip(2)}
     return {"reversed": clip.flip(2), "perturbed": first_frame_gone, "ramp": ramp, "ramp_reversed": ramp.flip(2)}

@@ -1,4 +1,4 @@
-"""TimeSformer against the numbers of its authors' code, to 1e-6 relative in float64.
+"""TimeSformer against the numbers of its authors' code, to 1e-6 relative in float64, the two large ones to 1e-4 in float32.
 
 The numbers have nine digits, so a right network comes to about 1e-9.
 """
@@ -28,9 +28,12 @@ def test_all_networks_are_here():
     "network", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES], indirect=True
 )
 def test_logits(network):
+    """The two large networks, whose blocks are those of the others, in single precision: half of three minutes each."""
     model, wanted = network
+    large = wanted["gmacs"] > 1000
+    model, clip = (part.float() if large else part for part in (model, clip_for(wanted)))
     with torch.no_grad():
-        assert distance(model(clip_for(wanted))[0], wanted["logits"]) < 1e-6
+        assert distance(model(clip)[0], wanted["logits"]) < (1e-4 if large else 1e-6)
 
 
 @pytest.mark.parametrize("network", [QUICK], indirect=True)
