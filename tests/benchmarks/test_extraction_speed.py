@@ -8,10 +8,10 @@ import torch
 from kinema.benchmarks import extraction_speed
 from kinema.benchmarks.extraction_speed import measure_extraction
 from kinema.benchmarks.tables import speed_table
+from kinema.benchmarks.throughput import prepare_bench_videos
 from kinema.cli import main
-from kinema.data.clip_grid import ClipGrid
-from kinema.data.throughput import prepare_bench_videos
 from kinema.data.transforms import EvalTransform
+from kinema.data.untrimmed.clip_grid import ClipGrid
 
 
 def test_the_command(tmp_path, capsys):

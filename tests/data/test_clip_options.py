@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from motion_module import module
 
-from kinema.data.augmentation import Augmentation
-from kinema.data.mixing import Mixing
+from kinema.data.augmentation.mixing import Mixing
+from kinema.data.augmentation.options import Augmentation
 from kinema.data.published_sampling import PublishedIntervals
+from motion_module import module
 
 
 def test_test_clips_have_a_size_of_their_own(motion):

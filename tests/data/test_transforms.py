@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kinema.data.augmentation import Augmentation
-from kinema.data.rand_augment import RandAugment
+from kinema.data.augmentation.options import Augmentation
+from kinema.data.augmentation.rand_augment import RandAugment
 from kinema.data.transforms import EvalTransform, Normalisation, Normalise, TrainTransform
 
 

@@ -17,7 +17,7 @@ from kinema.data.motion.encoding import FRAMES_PER_SECOND
 from kinema.data.motion.prepare_untrimmed import plan_videos, planned_actions
 from kinema.data.motion.scenes import FRAME_SIZE, LEVELS
 from kinema.data.motion.untrimmed import Scene, Stay, actions_of, draw_video, plan_video, reversed_actions
-from kinema.data.segments import read_activitynet
+from kinema.data.untrimmed.segments import read_activitynet
 
 SIZES = {"num_train": 2, "num_val": 2, "seconds": (9, 10), "progress": False}
 

@@ -7,8 +7,8 @@ import warnings
 import pytest
 import yaml
 
-from kinema.data.feature_files import read
 from kinema.data.motion import prepare_untrimmed
+from kinema.data.untrimmed.feature_files import read
 from kinema.training.localizer import Localizer
 
 

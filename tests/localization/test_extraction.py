@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 import kinema
-from kinema.data.clip_grid import ClipGrid
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.decoding.frame_folder import FrameFolders
-from kinema.data.feature_files import FeatureError, read
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.motion.scenes import LEVELS, draw_clip
 from kinema.data.transforms import EvalTransform, Normalisation, Normalise
+from kinema.data.untrimmed.clip_grid import ClipGrid
+from kinema.data.untrimmed.feature_files import FeatureError, read
 from kinema.localization import extraction
 from kinema.localization.extraction import ClassifierFeatures, extract, extract_all, read_facts
 

@@ -8,9 +8,9 @@ import torch
 from made import CLASSES, feature_file
 from torch import nn
 
-from kinema.data.feature_files import FeatureError
-from kinema.data.segments import AnnotatedVideo, Annotations, Segment
-from kinema.data.windows import Windows
+from kinema.data.untrimmed.feature_files import FeatureError
+from kinema.data.untrimmed.segments import AnnotatedVideo, Annotations, Segment
+from kinema.data.untrimmed.windows import Windows
 from kinema.localization.inference import Detection, PostProcessing, propose
 from kinema.localization.network import BoundaryMaps, BoundaryMatchingNetwork
 from kinema.localization.results_file import write_detections

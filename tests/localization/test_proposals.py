@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.data.windows import Window
+from kinema.data.untrimmed.windows import Window
 from kinema.localization.network import BoundaryMaps
 from kinema.localization.proposals import find_proposals, join_windows
 from kinema.localization.sampling import valid_cells

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kinema.data.segments import Segment
+from kinema.data.untrimmed.segments import Segment
 from kinema.localization.page import write_page
 from kinema.localization.results import write_results
 from kinema.localization.segment_files import FoundSegment, clock

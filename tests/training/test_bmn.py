@@ -2,18 +2,14 @@
 
 import json
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from kinema.data.feature_files import read_video
 from kinema.data.loader import sample_seed
+from kinema.data.untrimmed.feature_files import read_video
 from kinema.training import BMN, bmn
 from kinema.training.callbacks import Checkpoints
-
-sys.path.append(str(Path(__file__).parents[1] / "localization"))
 from made import CLASSES, made_set
 
 SIZES = ["--model.dim=8", "--model.dim_collapsed=8", "--model.dim_map=8", "--model.num_samples=4", "--model.groups=1"]

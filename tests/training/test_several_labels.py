@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from archives import make_archive
 from conftest import REPOSITORY, metrics_of
-from kinema.data.mixing import Mixing
+from kinema.data.augmentation.mixing import Mixing
 from kinema.training import TSM
 from kinema.training.restore import Predictor
 from kinema.training.tasks import AllRight

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from kinema.data.rand_augment import RandAugment
-from kinema.data.warp import Interpolation
+from kinema.data.augmentation.rand_augment import RandAugment
+from kinema.data.augmentation.warp import Interpolation
 
 _LEVEL, _OPERATIONS = 9, 2
 INTERPOLATIONS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic")

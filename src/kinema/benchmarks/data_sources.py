@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from kinema.benchmarks.throughput import SCHEMES, Loader, ThroughputRow, compare_loaders
 from kinema.data.clips import ClipDataset, TrainClips, collate
 from kinema.data.decoding import open_video
 from kinema.data.decoding.frame_folder import FrameFolders
@@ -19,7 +20,6 @@ from kinema.data.frame_cache import FrameSource, OpenedVideo, prepare_frame_cach
 from kinema.data.manifest import Manifest, VideoRecord
 from kinema.data.shards.source import ShardedVideos
 from kinema.data.shards.write import shard_videos
-from kinema.data.throughput import SCHEMES, Loader, ThroughputRow, compare_loaders
 from kinema.data.transforms import TrainTransform
 
 _SIDE, _SHORT = 112, 128  # of the clips, and of the frames that they are cut from

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kinema.data.clip_grid import ClipGrid, clips_on
+from kinema.benchmarks.throughput import Loader, ThroughputRow, compare_loaders
 from kinema.data.decoding import open_video
-from kinema.data.throughput import Loader, ThroughputRow, compare_loaders
 from kinema.data.transforms import EvalTransform
+from kinema.data.untrimmed.clip_grid import ClipGrid, clips_on
 
 ONCE, CLIP_BY_CLIP = "each frame once", "clip by clip"
 

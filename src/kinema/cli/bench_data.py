@@ -60,7 +60,7 @@ def bench_data(
 
 
 def _loaders(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
-    from kinema.data import throughput
+    from kinema.benchmarks import throughput
     from kinema.data.sampling import Dense, Segments
     from kinema.data.transforms import TrainTransform
 
@@ -81,7 +81,7 @@ def _loaders(options: argparse.Namespace, folder: Path, results: dict[str, Any])
 
 def _sources(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
     from kinema.benchmarks.data_sources import compare_sources
-    from kinema.data.throughput import prepare_bench_videos
+    from kinema.benchmarks.throughput import prepare_bench_videos
 
     results["sources"] = []
     for size in options.sizes:
@@ -120,7 +120,7 @@ def _augmentation(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 def _preparation(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
     from kinema.benchmarks.preparation_speed import compare_workers
-    from kinema.data.throughput import prepare_bench_videos
+    from kinema.benchmarks.throughput import prepare_bench_videos
 
     size = _size(options.sizes[0])
     videos = prepare_bench_videos(folder, num_videos=options.num_videos, seconds=options.seconds, size=size)
@@ -138,7 +138,7 @@ def _preparation(options: argparse.Namespace, folder: Path, results: dict[str, A
 
 
 def _memory(options: argparse.Namespace, folder: Path, results: dict[str, Any]) -> None:
-    from kinema.data import throughput
+    from kinema.benchmarks import throughput
     from kinema.data.sampling import Segments
     from kinema.data.transforms import TrainTransform
 

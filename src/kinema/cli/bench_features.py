@@ -23,10 +23,10 @@ def bench_features(
     options: argparse.Namespace, results: dict[str, Any], written: Callable[[dict[str, Any], Path | None], int]
 ) -> int:
     from kinema.benchmarks.extraction_speed import measure_extraction
-    from kinema.data.clip_grid import ClipGrid
+    from kinema.benchmarks.throughput import prepare_bench_videos
     from kinema.data.datasets.motion import default_root
-    from kinema.data.throughput import prepare_bench_videos
     from kinema.data.transforms import EvalTransform
+    from kinema.data.untrimmed.clip_grid import ClipGrid
 
     folder = options.folder or default_root().parent / "bench"
     grid = ClipGrid(options.clip_frames, options.frame_interval, options.stride)

@@ -32,8 +32,8 @@ def run(arguments: Sequence[str]) -> int:
 
     from kinema.cli.features import find_videos
     from kinema.data.decoding import DecodeError
-    from kinema.data.feature_files import FeatureError
     from kinema.data.progress import progress_bar
+    from kinema.data.untrimmed.feature_files import FeatureError
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer
 

@@ -21,7 +21,7 @@ def short_help(command: str) -> str:
     from kinema import training
     from kinema.data import datasets
     from kinema.data.datamodule import VideoDataModule
-    from kinema.data.features import FeatureData
+    from kinema.data.untrimmed.feature_data import FeatureData
     from kinema.training.recorded import RecordedModule
 
     architectures = _classes(training, RecordedModule)

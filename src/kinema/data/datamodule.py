@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from lightning import LightningDataModule
 
-from kinema.data.augmentation import Augmentation
+from kinema.data.augmentation.mixing import Mixing, mix_clips, mix_labels
+from kinema.data.augmentation.options import Augmentation
 from kinema.data.clips import ClipBatch, ClipDataset, EvalClips, TrainClips, collate
 from kinema.data.decoding import Decoder
 from kinema.data.decoding.frame_folder import FrameFolders
@@ -17,7 +18,6 @@ from kinema.data.frame_cache import FrameCache, FrameSource, prepare_frame_cache
 from kinema.data.home import data_home
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.manifest import Manifest, ManifestError, read_manifest, resolve, split_by_path
-from kinema.data.mixing import Mixing, mix_clips, mix_labels
 from kinema.data.sampling import ClipKind, Dense, Rounding, Sampling, Segments, ShortVideo, frame_scheme
 from kinema.data.shards.layout import CLASSES, FOLDER_LIST
 from kinema.data.shards.source import ShardedVideos

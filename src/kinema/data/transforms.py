@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.augmentation import Augmentation
-from kinema.data.multi_scale_crop import MultiScaleCrop
-from kinema.data.short_side_jitter import ShortSideJitter
+from kinema.data.augmentation.multi_scale_crop import MultiScaleCrop
+from kinema.data.augmentation.options import Augmentation
+from kinema.data.augmentation.short_side_jitter import ShortSideJitter
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

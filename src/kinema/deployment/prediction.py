@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinema.data.clips import EvalClips
-from kinema.data.clips_over_time import ClipsOverTime
 from kinema.data.manifest import VIDEO_SUFFIXES
+from kinema.data.untrimmed.clips_over_time import ClipsOverTime
 from kinema.training.restore import Predictor
 
 

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from kinema.data.clip_grid import ClipGrid, clips_on
 from kinema.data.decoding import DecodeError, open_video
-from kinema.data.feature_files import FeatureError, FeatureFile, feature_path, write
 from kinema.data.frame_cache import OpenedVideo
 from kinema.data.journal import write_durably
 from kinema.data.progress import progress_bar
 from kinema.data.transforms import EvalTransform
+from kinema.data.untrimmed.clip_grid import ClipGrid, clips_on
+from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile, feature_path, write
 
 FACTS, CLASSES = "extraction.json", "classes.txt"
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kinema.data.feature_files import FeatureError, FeatureFile
-from kinema.data.segments import Label
-from kinema.data.windows import Window, Windows
+from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
+from kinema.data.untrimmed.segments import Label
+from kinema.data.untrimmed.windows import Window, Windows
 from kinema.localization.fusion import Ranked, class_probabilities, rank_classes, video_probabilities
 from kinema.localization.network import BoundaryMaps, BoundaryMatchingNetwork
 from kinema.localization.proposals import Proposals, VideoMaps, find_proposals, join_windows

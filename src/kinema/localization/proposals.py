@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kinema.data.windows import Window
+from kinema.data.untrimmed.windows import Window
 from kinema.localization.network import BoundaryMaps
 from kinema.localization.sampling import valid_cells
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kinema.data.segments import Annotations
+from kinema.data.untrimmed.segments import Annotations
 from kinema.localization.inference import Detection
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kinema.data.segments import Annotations, Label
+from kinema.data.untrimmed.segments import Annotations, Label
 from kinema.evaluation.detection import (
     ACTIVITYNET_TIOU,
     EPIC_TIOU,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kinema.data.segments import Segment
+from kinema.data.untrimmed.segments import Segment
 from kinema.localization.segment_files import FoundSegment, clock
 
 _COLUMNS = 9.0  # inches

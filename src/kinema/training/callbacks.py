@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from kinema.data.clips import ClipBatch
 from kinema.data.decoding import DecodeError
-from kinema.data.features import FeatureData
+from kinema.data.untrimmed.feature_data import FeatureData
 from kinema.evaluation.frame_order import FrameOrder
 from kinema.evaluation.metrics import video_metrics
 from kinema.training.classifier import VideoClassifier

@@ -7,9 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from kinema.data.clip_grid import ClipGrid
-from kinema.data.feature_files import FeatureFile
 from kinema.data.transforms import EvalTransform, NumCrops
+from kinema.data.untrimmed.clip_grid import ClipGrid
+from kinema.data.untrimmed.feature_files import FeatureFile
 from kinema.localization.extraction import ClassifierFeatures, described, extract
 from kinema.training.restore import Predictor
 

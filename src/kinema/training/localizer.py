@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from kinema.data.clip_grid import ClipGrid
-from kinema.data.feature_files import FeatureFile
+from kinema.data.untrimmed.clip_grid import ClipGrid
+from kinema.data.untrimmed.feature_files import FeatureFile
 from kinema.localization.extraction import read_facts
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.bmn import BMN

@@ -10,7 +10,7 @@ from pathlib import Path
 from kinema.data.datasets.annotations import AnnotationFolder, Row, read_table
 from kinema.data.datasets.checks import time_range
 from kinema.data.manifest import ManifestError
-from kinema.data.segments import AnnotatedVideo, Annotations, Faults, Segment, checked, refuse_or_count
+from kinema.data.untrimmed.segments import AnnotatedVideo, Annotations, Faults, Segment, checked, refuse_or_count
 
 _COLUMNS = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
 TASKS = ("verb", "noun")
@@ -23,7 +23,7 @@ def read_epic(folder: str | Path, *, faults: Faults = "refuse") -> Annotations:
 
     Args:
         folder: Folder of the annotation files, or one above `epic-kitchens-100-annotations`.
-        faults: As for `kinema.data.segments.checked`; an unknown class is a fault too.
+        faults: As for `kinema.data.untrimmed.segments.checked`; an unknown class is a fault too.
 
     Raises:
         ManifestError: If a file or a column is missing, or a time is no time.

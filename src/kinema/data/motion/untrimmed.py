@@ -7,9 +7,9 @@ direction of time, nor whether anything happens at all.
 
 Every validation video stands beside its own reversal, made of the same frames bit for bit, with its segments reversed: what is
 `grow` from 2 s to 3 s in one is `shrink` from the end minus 3 s to the end minus 2 s in the other. All lengths are multiples of
-8 frames, so that clips every 2, 4 or 8 frames (`kinema.data.clip_grid`) mirror too, if (T - 1) x interval is odd, so that their
-frames have a middle. A network that ignores the order of frames then sees the same clips in both videos, in reversed order, and
-ranks an action and its reversal alike.
+8 frames, so that clips every 2, 4 or 8 frames (`kinema.data.untrimmed.clip_grid`) mirror too, if (T - 1) x interval is odd, so
+that their frames have a middle. A network that ignores the order of frames then sees the same clips in both videos, in reversed
+order, and ranks an action and its reversal alike.
 """
 
 from collections.abc import Iterator

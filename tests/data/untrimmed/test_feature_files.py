@@ -6,7 +6,15 @@ import pytest
 import safetensors.torch
 import torch
 
-from kinema.data.feature_files import FeatureError, FeatureFile, describe, feature_path, read, read_video, write
+from kinema.data.untrimmed.feature_files import (
+    FeatureError,
+    FeatureFile,
+    describe,
+    feature_path,
+    read,
+    read_video,
+    write,
+)
 
 
 def made(logits=None, count=4, dim=3):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kinema.data.mixing import Mix, Mixing, mix_clips, mix_labels
+from kinema.data.augmentation.mixing import Mix, Mixing, mix_clips, mix_labels
 
 
 def batch(count=4, frames=3, height=20, width=30):

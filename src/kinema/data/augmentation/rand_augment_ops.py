@@ -2,8 +2,8 @@
 
 Ranges and order are those of timm's and PySlowFast's RandAugment, which follow Cubuk et al. 2020 (arXiv:1909.13719, section
 3). The operations on colours are torchvision's, which work on each frame by its own statistics, as PySlowFast does; they
-differ from PIL's by rounding. What moves pixels is `kinema.data.warp`. `posterize` at level 10 keeps no bit, which is black;
-PIL once gave that too and now refuses it.
+differ from PIL's by rounding. What moves pixels is `kinema.data.augmentation.warp`. `posterize` at level 10 keeps no bit, which
+is black; PIL once gave that too and now refuses it.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.warp import Frames, Interpolation, warp
+from kinema.data.augmentation.warp import Frames, Interpolation, warp
 
 _STRONGEST = 10.0  # the level at which an operation has the strength stated here
 _ROTATION, _SHEAR, _TRANSLATION = 30.0, 0.3, 0.45  # degrees, tangent, share of the side

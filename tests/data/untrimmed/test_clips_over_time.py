@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from kinema.data.clips import EvalClips
-from kinema.data.clips_over_time import ClipsOverTime
 from kinema.data.decoding import DecodeError
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.sampling import Dense, Segments, frame_scheme
 from kinema.data.transforms import EvalTransform
+from kinema.data.untrimmed.clips_over_time import ClipsOverTime
 
 
 class Numbered:

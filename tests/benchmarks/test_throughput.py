@@ -6,12 +6,9 @@ import time
 
 import pytest
 import torch
-from painted import numbers_in, write_video
 
-from kinema.data import throughput
-from kinema.data.decoding import open_video
-from kinema.data.sampling import Dense, Segments
-from kinema.data.throughput import (
+from kinema.benchmarks import throughput
+from kinema.benchmarks.throughput import (
     compare_decoders,
     compare_loaders,
     kinema_loader,
@@ -19,7 +16,10 @@ from kinema.data.throughput import (
     prepare_bench_videos,
     pytorchvideo_loader,
 )
+from kinema.data.decoding import open_video
+from kinema.data.sampling import Dense, Segments
 from kinema.data.transforms import TrainTransform
+from painted import numbers_in, write_video
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kinema.data.rand_augment_ops import OPERATIONS, Strength
-from kinema.data.warp import Frames, Interpolation
+from kinema.data.augmentation.rand_augment_ops import OPERATIONS, Strength
+from kinema.data.augmentation.warp import Frames, Interpolation
 
 _SECTION = re.compile(r"(mstd|mmax|inc|m|n|p)(inf|\d+(?:\.\d+)?)")
 

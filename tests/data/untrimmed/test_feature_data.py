@@ -1,18 +1,14 @@
 """The data module of feature files: what it yields, leaves out, counts and refuses."""
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from kinema.data.feature_files import FeatureError, read, read_video, write
-from kinema.data.features import FeatureData
-from kinema.data.segments import AnnotationError
-
-sys.path.append(str(Path(__file__).parents[1] / "localization"))
+from kinema.data.untrimmed.feature_data import FeatureData
+from kinema.data.untrimmed.feature_files import FeatureError, read, read_video, write
+from kinema.data.untrimmed.segments import AnnotationError
 from made import CLASSES, made_set
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kinema.data.datasets.epic_segments import read_epic
 from kinema.data.manifest import ManifestError
-from kinema.data.segments import (
+from kinema.data.untrimmed.segments import (
     AnnotatedVideo,
     AnnotationError,
     Annotations,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.multi_scale_crop import MultiScaleCrop
+from kinema.data.augmentation.multi_scale_crop import MultiScaleCrop
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
-from kinema.data.warp import _taps, warp
+from kinema.data.augmentation.warp import _taps, warp
 
 HEIGHT, WIDTH = 22, 31
 

@@ -12,7 +12,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kinema.data.feature_files import (
+from kinema.data.loader import EpochBatches, ResumableLoader
+from kinema.data.untrimmed.feature_files import (
     SUFFIX,
     FeatureError,
     FeatureFacts,
@@ -21,9 +22,8 @@ from kinema.data.feature_files import (
     feature_path,
     read_video,
 )
-from kinema.data.loader import EpochBatches, ResumableLoader
-from kinema.data.segments import Annotations, Faults, Segment, checked, read_activitynet
-from kinema.data.windows import Placing, Window, Windows, covered, in_bins, inside
+from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet
+from kinema.data.untrimmed.windows import Placing, Window, Windows, covered, in_bins, inside
 
 Part = Literal["train", "val", "test"]
 
@@ -86,7 +86,7 @@ class FeatureData(LightningDataModule):
         bin_s: Seconds of one bin; None stretches each whole video to T bins, as on ActivityNet and HACS. EPIC-KITCHENS-100
             has windows of 200 bins of 0.266667 s and proposals of up to 100.
         hop_bins: Bins from one window to the next; `max_bins` when None.
-        placing: What a bin shows; see `kinema.data.windows.Windows`.
+        placing: What a bin shows; see `kinema.data.untrimmed.windows.Windows`.
         classes: File of the class names in the order of the class scores, one a line; sorted names when None.
         parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
         missing: Whether a video without a feature file is refused, or left out and counted.

@@ -5,9 +5,9 @@ import pickle
 import pytest
 import torch
 
-from kinema.data.augmentation import Augmentation
-from kinema.data.random_erasing import RandomErasing
-from kinema.data.short_side_jitter import ShortSideJitter
+from kinema.data.augmentation.options import Augmentation
+from kinema.data.augmentation.random_erasing import RandomErasing
+from kinema.data.augmentation.short_side_jitter import ShortSideJitter
 
 STILL = torch.randint(0, 256, (1, 3, 24, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).repeat(
     4, 1, 1, 1

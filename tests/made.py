@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from kinema.data.feature_files import FeatureFile, write
+from kinema.data.untrimmed.feature_files import FeatureFile, write
 
 CLASSES = ["jump", "run", "sit"]
 

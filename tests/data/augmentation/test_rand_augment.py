@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from timm.data import auto_augment as timm_augment
 
-from kinema.data import rand_augment
-from kinema.data.rand_augment import RandAugment
-from kinema.data.rand_augment_ops import OPERATIONS, Strength, rotate, warp
+from kinema.data.augmentation import rand_augment
+from kinema.data.augmentation.rand_augment import RandAugment
+from kinema.data.augmentation.rand_augment_ops import OPERATIONS, Strength, rotate, warp
 
 OURS = list(OPERATIONS)
 THEIRS = dict(zip(OURS, timm_augment._RAND_INCREASING_TRANSFORMS, strict=True))

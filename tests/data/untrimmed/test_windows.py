@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kinema.data.feature_files import FeatureError, FeatureFile
-from kinema.data.windows import Window, Windows, covered, in_bins, inside
+from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
+from kinema.data.untrimmed.windows import Window, Windows, covered, in_bins, inside
 
 
 def file(count, spacing=0.5, duration=None):

@@ -8,9 +8,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.rand_augment import RandAugment
-from kinema.data.random_erasing import Filling, RandomErasing
-from kinema.data.warp import Frames, Interpolation
+from kinema.data.augmentation.rand_augment import RandAugment
+from kinema.data.augmentation.random_erasing import Filling, RandomErasing
+from kinema.data.augmentation.warp import Frames, Interpolation
 
 
 @dataclass(frozen=True)

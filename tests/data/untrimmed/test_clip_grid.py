@@ -5,11 +5,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from painted import numbers_in, write_video
 
-from kinema.data.clip_grid import BLOCK_FRAMES, ClipGrid, clips_on
 from kinema.data.decoding import open_video
 from kinema.data.transforms import EvalTransform
+from kinema.data.untrimmed.clip_grid import BLOCK_FRAMES, ClipGrid, clips_on
+from painted import numbers_in, write_video
 
 
 class Pictures:

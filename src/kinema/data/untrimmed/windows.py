@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinema.data.feature_files import FeatureError, FeatureFile
+from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
 
 Placing = Literal["time", "rows"]
 
