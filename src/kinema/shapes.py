@@ -3,18 +3,20 @@
 B clips, C channels, T frames, H W pixels, N tokens per frame, D embedding, K classes, V views.
 A clip is always `(B, C, T, H, W)`. Networks built from per-frame backbones fold time into the batch inside;
 a folded `(B*T, C, H, W)` tensor never crosses the public boundary of a module. Transformers have `ClipTokens` inside.
+
+The folds are not written with einops: networks call them by the dozen, and torch.compile traces through einops' own code,
+which takes most of its time.
 """
 
 from typing import NamedTuple
 
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 
 def fold_time(clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "BT C H W"]:
     """Put the frames of all clips in one batch, the frames of a clip side by side."""
-    return rearrange(clip, "b c t h w -> (b t) c h w")
+    return clip.transpose(1, 2).flatten(0, 1)
 
 
 def unfold_time(frames: Float[Tensor, "BT C H W"], num_frames: int) -> Float[Tensor, "B C T H W"]:
@@ -28,7 +30,7 @@ def unfold_time(frames: Float[Tensor, "BT C H W"], num_frames: int) -> Float[Ten
             f"a batch of {frames.shape[0]} frames is not a whole number of clips of {num_frames} frames; "
             f"fold a (B, C, {num_frames}, H, W) clip with fold_time"
         )
-    return rearrange(frames, "(b t) c h w -> b c t h w", t=num_frames)
+    return frames.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
 
 def check_clip(clip: Tensor, *, channels: int | None = None) -> None:

@@ -11,7 +11,15 @@ from torch import nn
 import kinema
 from conftest import REPOSITORY
 from kinema.benchmarks import exports
-from kinema.benchmarks.exports import ExportRow, export_summary, export_table, measure_export, moved, small_options
+from kinema.benchmarks.exports import (
+    ExportRow,
+    export_summary,
+    export_table,
+    measure_export,
+    moved,
+    settled,
+    small_options,
+)
 from kinema.cli import main
 from kinema.deployment.writing import ExportError
 from kinema.models import MODELS, list_options
@@ -116,6 +124,21 @@ def test_norms_and_zeros_are_moved_and_the_network_is_not():
     ]
     for norm in norms:
         assert float(norm.running_mean.abs().max()) > 0.01 and float((norm.running_var - 1).abs().max()) > 0.1
+
+
+def test_norms_are_fitted_to_what_they_see():
+    """Activations stay of one size in networks whose factors would make them grow from block to block."""
+    clip = torch.randn(1, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = settled(moved(kinema.create_model("tada2d_nano", 3, 8)), clip)
+    seen = {}
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda norm, inputs: seen.update({norm: inputs[0].square().mean()}))
+    with torch.no_grad():
+        logits = network(clip)
+    assert len(seen) > 8 and not network.training and logits.abs().max() < 20
+    for norm, power in seen.items():
+        assert 0.4 < float(norm.running_var.mean() / power) < 2.5
 
 
 def test_the_report_of_a_file(tmp_path, monkeypatch):

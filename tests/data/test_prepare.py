@@ -15,7 +15,7 @@ import pytest
 
 from archives import make_archive, write_media
 from kinema.cli import main
-from kinema.data import prepare
+from kinema.data import inspection_jobs, prepare
 from kinema.data.datasets.archives import build_archive
 from kinema.data.manifest import ManifestError
 from kinema.data.prepare import TooManyLost, prepare_archive
@@ -30,9 +30,9 @@ def rows_of(path):
 
 def looked_at(monkeypatch):
     """Names of the videos that are decoded from now on."""
-    names, real = [], prepare.inspect_video
+    names, real = [], inspection_jobs.inspect_video
     monkeypatch.setattr(
-        prepare, "inspect_video", lambda path, **options: (names.append(path.name), real(path, **options))[1]
+        inspection_jobs, "inspect_video", lambda path, **options: (names.append(path.name), real(path, **options))[1]
     )
     return names
 

@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import os
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,11 +20,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kinema.data.datasets.archive import ArchiveData, facts_path, hash_of
 from kinema.data.decoding.frame_folder import FrameFolders
-from kinema.data.inspection import VideoFacts, inspect_pictures, inspect_video
+from kinema.data.inspection import VideoFacts
+from kinema.data.inspection_jobs import InspectionJob, begin_worker, inspect_jobs
 from kinema.data.journal import Journal, write_durably
 from kinema.data.manifest import Manifest, ManifestError, VideoRecord, resolve
 from kinema.data.progress import progress_bar
@@ -145,48 +143,28 @@ def _inspect_all(
     todo = [path for path, state in there.items() if journal.entries.get(path, {}).get("state") != state]
     with progress_bar(progress) as bar:
         task = bar.add_task("looking at videos", total=len(there), completed=len(there) - len(todo))
-        jobs = [_Job(path, places[path], folders, every_frame, sha256) for path in todo]
+        jobs = [InspectionJob(path, places[path], folders, every_frame, sha256) for path in todo]
         for done in _in_processes(jobs, num_workers):
             journal.add([(path, _entry(facts) | {"state": there[path]}) for path, facts in done])
             bar.advance(task, len(done))
 
 
-@dataclass(frozen=True)
-class _Job:
-    path: str
-    place: Path
-    folders: FrameFolders | None
-    every_frame: bool
-    sha256: bool
-
-
-def _inspect(jobs: Sequence[_Job]) -> list[tuple[str, VideoFacts]]:
-    results = []
-    for job in jobs:
-        options = {"sha256": job.sha256, "every_frame": job.every_frame}
-        if job.folders is None:
-            results.append((job.path, inspect_video(job.place, **options)))
-        else:
-            results.append((job.path, inspect_pictures(job.place, job.folders, **options)))
-    return results
-
-
-def _in_processes(jobs: list[_Job], num_workers: int | None) -> Iterator[list[tuple[str, VideoFacts]]]:
+def _in_processes(jobs: list[InspectionJob], num_workers: int | None) -> Iterator[list[tuple[str, VideoFacts]]]:
     """Yield what was found, a few videos at a time, in any order."""
     parts = [jobs[i : i + _AT_A_TIME] for i in range(0, len(jobs), _AT_A_TIME)]
     num_workers = min(num_workers or _num_processors(), len(parts))
     if num_workers <= 1:
-        yield from map(_inspect, parts)
+        yield from map(inspect_jobs, parts)
         return
     todo = iter(parts)
     # Spawned: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_begin_worker) as pool:
-        running: dict[Future[list[tuple[str, VideoFacts]]], list[_Job]] = {}
+    with ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=begin_worker) as pool:
+        running: dict[Future[list[tuple[str, VideoFacts]]], list[InspectionJob]] = {}
         try:
             while True:
                 # Few are handed out at a time, so that an interrupt or a full disk ends the work at once.
                 for part in islice(todo, 2 * num_workers - len(running)):
-                    running[pool.submit(_inspect, part)] = part
+                    running[pool.submit(inspect_jobs, part)] = part
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -201,11 +179,6 @@ def _in_processes(jobs: list[_Job], num_workers: int | None) -> Iterator[list[tu
         finally:
             for future in running:
                 future.cancel()
-
-
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
 
 
 def _num_processors() -> int:
