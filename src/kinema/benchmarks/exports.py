@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from kinema.deployment.export import Exported, prepare
 from kinema.deployment.exported import SUFFIXES, Format, open_exported
@@ -155,7 +156,7 @@ def settled(network: nn.Module, clip: Tensor) -> nn.Module:
         norm.running_mean.mul_(power.sqrt())
 
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    handles = {norm: norm.register_forward_pre_hook(fit) for norm in norms}
+    handles: dict[nn.Module, RemovableHandle] = {norm: norm.register_forward_pre_hook(fit) for norm in norms}
     with torch.no_grad():
         network.eval()(clip)
     for handle in handles.values():
