@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from conftest import REPOSITORY, metrics_of
+from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.task_views import TaskScores
 from kinema.evaluation.views import VideoScores
-from kinema.training.classifier import NonFiniteLossError, need_finite
+from kinema.training.classifier import NonFiniteLossError, VideoClassifier, need_finite
 
 
 def rows_of(run, part="val"):
@@ -125,3 +126,50 @@ def test_scores_that_are_not_finite_are_no_result():
     rank, guesses = torch.zeros(3).long(), torch.zeros(3, 2).long()
     with pytest.raises(NonFiniteLossError, match="1 of 3"):
         need_finite(TaskScores({"verb": good, "noun": bad}, rank, rank, guesses))
+
+
+def test_scores_that_are_not_finite_count_as_wrong():
+    """Also where the label is the first class, which is what the largest of NaN is."""
+    scores = torch.tensor([[0.9, 0.1], [float("nan"), float("nan")], [float("inf"), 0.0], [float("nan"), float("nan")]])
+    decoded = torch.tensor([True, True, True, False])
+    videos = VideoScores(torch.arange(4), scores, torch.zeros(4).long(), decoded, torch.ones(4).long())
+    metrics = video_metrics(videos)
+    assert (metrics["top1"], metrics["top5"], metrics["mean_class"]) == (0.25, 0.25, 0.25)
+    assert (metrics["not_finite"], metrics["undecodable"], metrics["videos"]) == (2, 1, 4)
+    fine = replace(videos, scores=torch.tensor([[0.9, 0.1]]).repeat(4, 1))
+    assert "not_finite" not in video_metrics(fine)
+    rank = torch.zeros(4).long()
+    of_tasks = video_metrics(TaskScores({"verb": fine, "noun": videos}, rank, rank, torch.zeros(4, 2).long()))
+    assert (of_tasks["top1"], of_tasks["verb_top1"], of_tasks["not_finite"], of_tasks["undecodable"]) == (
+        0.25,
+        0.25,
+        2,
+        1,
+    )
+
+
+def blow_up_behind(epoch, monkeypatch):
+    forward = VideoClassifier.forward
+
+    def blown(self, clip):
+        bad = not self.training and self.current_epoch == epoch
+        return forward(self, clip) * (float("nan") if bad else 1.0)
+
+    monkeypatch.setattr(VideoClassifier, "forward", blown)
+
+
+def test_an_evaluation_on_the_way_may_overflow(cli, monkeypatch):
+    """TAdaConv's factors have no bound: behind its first epoch TAda2D of the quickstart overflows on some videos."""
+    blow_up_behind(0, monkeypatch)
+    with pytest.warns(UserWarning, match="scores of 24 of 24 videos are not finite behind epoch 1 and count as wrong"):
+        run = cli("fit", "--trainer.max_epochs", 2)
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert next(line["val/top1"] for line in lines if "val/top1" in line) == 0
+    assert "not_finite" not in metrics_of(run) and metrics_of(run)["videos"] == 24
+
+
+def test_the_last_evaluation_may_not(cli, monkeypatch):
+    blow_up_behind(1, monkeypatch)
+    with pytest.warns(UserWarning, match="behind epoch 2"):
+        cli("fit", "--trainer.max_epochs", 2, status=1)
+    assert "NonFiniteLossError: the scores of 24 of 24 videos are not finite" in cli.output.err

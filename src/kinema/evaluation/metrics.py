@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
@@ -20,12 +21,18 @@ def video_metrics(videos: VideoScores | TaskScores) -> dict[str, float]:
 
     `top1` and `top5` count an undecodable video as wrong; `top1_decodable` and `top5_decodable` leave it out.
     `mean_class` is the mean over classes of the top-1 accuracy of the class, undecodable videos counted as wrong.
-    With fewer than five classes, `top5` is the accuracy of that many guesses.
+    With fewer than five classes, `top5` is the accuracy of that many guesses. A video with a score that is NaN or infinite has
+    no best class and counts as wrong; `not_finite` says how many there are, where there are any.
 
     Where samples have several labels, these are of their combination, which is right if all labels are; `verb_top1`,
     `noun_top5` and so on are of each task by itself, and `fused_top1` of the combination by scores averaged over the views
     before they were multiplied. For a verb and a noun the combination also stands as `action_top1` and `action_top5`.
     """
+    if bad := int(not_finite(videos).sum()):
+        return video_metrics(_without_guess(videos)) | {
+            "undecodable": int((~videos.decoded).sum()),
+            "not_finite": bad,
+        }
     if isinstance(videos, TaskScores):
         return _task_metrics(videos)
     total, decodable = len(videos.labels), int(videos.decoded.sum())
@@ -42,6 +49,21 @@ def video_metrics(videos: VideoScores | TaskScores) -> dict[str, float]:
     else:
         metrics["mean_class"] = metrics["top1"]
     return metrics
+
+
+def not_finite(videos: VideoScores | TaskScores) -> Bool[Tensor, " videos"]:
+    """Videos that were decoded and have a score, of any task, that is NaN or infinite."""
+    parts = videos.tasks.values() if isinstance(videos, TaskScores) else [videos]
+    # Those of videos that could not be decoded are NaN on purpose.
+    return torch.stack([part.decoded & ~part.scores.isfinite().all(dim=1) for part in parts]).any(dim=0)
+
+
+def _without_guess(videos: VideoScores | TaskScores) -> VideoScores | TaskScores:
+    """The same, what is not finite treated as what was not decoded."""
+    kept = videos.decoded & ~not_finite(videos)
+    if isinstance(videos, TaskScores):
+        return replace(videos, tasks={name: replace(part, decoded=kept) for name, part in videos.tasks.items()})
+    return replace(videos, decoded=kept)
 
 
 def confusion(videos: VideoScores) -> Int[Tensor, "K K"]:

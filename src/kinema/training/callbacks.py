@@ -266,6 +266,7 @@ class RecordEvaluation(Callback):
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, RecordedModule)
+        module.need_results("val")
         if module.measured("val") is not None:
             for order in self.frame_orders:
                 assert isinstance(module, VideoClassifier)

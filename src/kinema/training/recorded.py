@@ -38,6 +38,13 @@ class RecordedModule(LightningModule):
     def measured(self, part: str) -> dict[str, float] | None:
         """All numbers of the last evaluation of `val` or `test`; None before there was one."""
 
+    def need_results(self, part: str) -> None:
+        """Refuse to end with an evaluation of which nothing can be said.
+
+        Raises:
+            NonFiniteLossError: If its scores are not finite.
+        """
+
     @abstractmethod
     def write_results(self, part: str, run: RunFolder, data: Any) -> None:
         """Write down what the last evaluation found, item by item."""
