@@ -113,6 +113,22 @@ def test_what_ended_unseen_counts_at_the_source_of_now_alone(sweep, tmp_path):
         assert calls(tmp_path) == {"well": count}
 
 
+@pytest.mark.parametrize(("source", "resumed"), [("def", True), ("new", False), ("", True)])
+def test_what_was_stopped_goes_on_at_the_source_of_now_alone(source, resumed, sweep, tmp_path):
+    """Both if it was stopped before its end and if it ended, where going on would be to record the old run as a new one."""
+    one = sweep("well", seeds=(0, 1))
+    runs_of(one, tmp_path)
+    for run, ended in zip(one.runs(), (True, False), strict=True):
+        folder = run.folder(tmp_path / "runs")
+        (folder / "checkpoints" / "last.ckpt").touch()
+        if not ended:
+            (folder / DONE).unlink()
+    (tmp_path / "results.csv").unlink()
+    runs_of(one, tmp_path, source=source)
+    ended, stopped = (json.loads((run.folder(tmp_path / "runs") / "metrics.json").read_text()) for run in one.runs())
+    assert stopped["resumed"] is resumed and not ended["resumed"]
+
+
 def test_a_run_that_cannot_go_on_starts_again(sweep, tmp_path):
     one = sweep("refuse to go on", seeds=(0,))
     (folder,) = (run.folder(tmp_path / "runs") for run in one.runs())

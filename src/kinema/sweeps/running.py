@@ -66,7 +66,7 @@ def run_sweep(
     """Compute the runs that have no row yet, and append each to the table as it ends.
 
     A run that failed before is tried again, from its beginning; its old row stays. One that was stopped goes on from its
-    last checkpoint. One that ended while nobody looked is only written down, if it is of the source of now.
+    last checkpoint, and one that ended while nobody looked is only written down, if they are of the source of now.
 
     Args:
         sweep: What to run.
@@ -104,6 +104,8 @@ def run_sweep(
             continue
         arguments = tuple(run.arguments(root))
         stopped = (folder / "checkpoints" / "last.ckpt").is_file() and (run.variant.name, run.id) not in failed_before
+        # Else one run would be of two versions of the code, and be recorded as of the second.
+        stopped = stopped and source in ("", _facts_of(folder).get("source"))
         resume = (*arguments, "--ckpt_path", str(folder)) if stopped else None
         jobs.append(Job(arguments, folder, folder.with_name(f"{folder.name}.log"), resume))
         waiting.append(run)
