@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kinema.data.decoding.orientation import Orientation
 from kinema.data.decoding.packets import NO_TIME, PacketTable
 
+_LARGEST_STEP_BACK_S = 1.0  # of decoding times, which only ever rise in a file that is well made
 NOT_STORED = -1  # the packet of a frame that the container lists and the file lacks
 
 
@@ -100,6 +101,20 @@ class FrameIndex:
             else:
                 runs.append(Run(first, last, [frame]))
         return runs
+
+
+def clock_restart(packets: PacketTable, time_base: Fraction) -> int | None:
+    """The first packet whose time of decoding lies far before an earlier one: another recording was put behind the first.
+
+    Frames of both would have the same display times, and one of each pair would be lost without a word.
+    """
+    dts = np.array(packets.dts)
+    timed = np.flatnonzero(dts != NO_TIME)
+    if not len(timed):
+        return None
+    back = np.maximum.accumulate(dts[timed]) - dts[timed]
+    far = np.flatnonzero(back * float(time_base) > _LARGEST_STEP_BACK_S)
+    return int(timed[far[0]]) if len(far) else None
 
 
 def index_frames(

@@ -31,7 +31,7 @@ from kinema.data.decoding.canvas import Canvas, Checklist
 from kinema.data.decoding.colour import rgb_of
 from kinema.data.decoding.containers import describe, open_source
 from kinema.data.decoding.file_part import FilePart
-from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, index_frames
+from kinema.data.decoding.index import NOT_STORED, FrameIndex, Picture, Run, clock_restart, index_frames
 from kinema.data.decoding.index_cache import recall, remember
 from kinema.data.decoding.interface import VideoReader
 from kinema.data.decoding.orientation import orientation_of
@@ -115,9 +115,15 @@ class PyAVReader(VideoReader):
     def _read_index(self) -> FrameIndex:
         packets = self._cursor.read_table()
         stream = self._cursor.stream
+        time_base = stream.time_base or Fraction(1, 90_000)
+        if (restart := clock_restart(packets, time_base)) is not None:
+            raise DecodeError(
+                f"{self.name}: its clock starts again at packet {restart} of {len(packets)}, as where recordings were joined end "
+                "to end; one clock was needed, so split it there, or re-encode it"
+            )
         index = index_frames(
             packets,
-            stream.time_base or Fraction(1, 90_000),
+            time_base,
             stream.average_rate,
             stores_display_times=self.demuxer not in _STORE_NO_DISPLAY_TIMES or stream.codec_context.reorder_depth == 0,
             begins_anywhere=self.demuxer in _BEGIN_ANYWHERE,
