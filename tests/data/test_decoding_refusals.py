@@ -39,7 +39,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_recordings_joined_end_to_end_are_not_taken_for_one(as_bytes, tmp_path):
     """Their display times are the same, and half of the frames would be gone without a word."""
     path = write_video(tmp_path / "one.ts", 60, container="mpegts")
-    assert open_either(path, as_bytes).num_frames == 60
+    with open_either(path, as_bytes) as video:
+        assert video.num_frames == 60
     path.write_bytes(path.read_bytes() * 2)
     with pytest.raises(
         DecodeError, match=r"its clock starts again at packet 60 of 120.*split it there, or re-encode it"

@@ -5,11 +5,14 @@ import shutil
 import warnings
 
 import pytest
+import torch
 import yaml
 
 from kinema.data.motion import prepare_untrimmed
 from kinema.data.untrimmed.feature_files import read
+from kinema.localization.extraction import read_facts
 from kinema.training.localizer import Localizer
+from kinema.training.restore import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,18 @@ def test_what_the_commands_refuse(cli, untrimmed, tmp_path, classifier):
     assert "two videos are called a" in cli.output.err
     cli("localize", twice[0], "--classifier", classifier, "--localizer", classifier, *where[:2], config=None, status=1)
     assert "no BMN" in cli.output.err
+
+
+def test_a_localizer_is_no_classifier(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"kinema": {"module": "BMN"}, "hyper_parameters": {}, "state_dict": {}}, path)
+    with pytest.raises(ValueError, match=r"is a localizer \(BMN\), and a classifier is needed"):
+        Predictor.from_checkpoint(path)
+
+
+def test_features_of_unknown_origin(tmp_path):
+    with pytest.raises(FileNotFoundError, match="write features with 'kinema features'.*'kinema validate'"):
+        read_facts(tmp_path)
 
 
 def test_weights_alone_and_a_checkpoint_without_its_run(cli, untrimmed, classifier, tmp_path):

@@ -30,7 +30,7 @@ def load_classifier(path: str | Path) -> VideoClassifier:
     can name no code to run.
 
     Raises:
-        ValueError: If the file is no checkpoint of kinema.
+        ValueError: If the file is no checkpoint of kinema, or that of a localizer.
     """
     return _read(path)[0]
 
@@ -48,6 +48,11 @@ def _read(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
             f"{path} is no checkpoint written by kinema ({error!r} is missing); "
             "for weights of other code bases use kinema.load_checkpoint"
         ) from error
+    if not (isinstance(kind, type) and issubclass(kind, VideoClassifier)):
+        raise ValueError(
+            f"{path} is a localizer ({facts['module']}), and a classifier is needed; give the run of the classifier whose "
+            "features it learnt on"
+        )
     module: VideoClassifier = kind(**hparams)
     module.load_state_dict(weights)
     module.class_names, module.tasks = facts.get("class_names"), facts.get("tasks", {})

@@ -64,11 +64,24 @@ FAULTS = [
 @pytest.mark.parametrize("fault, text", FAULTS)
 def test_faulty_segments_are_refused_or_counted(tmp_path, fault, text):
     path = listed(tmp_path, {"b": entry((1, 2, "run"), fault, (3, 4, "sit"))})
-    with pytest.raises(AnnotationError, match=text + ".*faults='count'"):
+    with pytest.raises(AnnotationError, match=text + r".*faults='count' \(--data.faults count\)"):
         read_activitynet(path, classes=["run", "sit"])
     read = read_activitynet(path, classes=["run", "sit"], faults="count")
     assert [(s.start, s.end) for s in read.segments] == [(1, 2), (3, 4)]
     assert len(read.notes) == 1 and "left out" in read.notes[0]
+
+
+def test_videos_of_unknown_subsets_are_refused_or_counted(tmp_path):
+    database = {"a": entry((1, 2, "run")), "b": entry((1, 2, "fly"), subset="trainig"), "c": entry(subset="val")}
+    path = listed(tmp_path, database)
+    with pytest.raises(
+        AnnotationError, match=r"1 videos of unknown subsets \(known are training, .*such as b of 'trainig'"
+    ):
+        read_activitynet(path)
+    read = read_activitynet(path, faults="count")
+    assert list(read.videos) == ["a", "c"] and read.classes == ["run"] and len(read.segments) == 1
+    assert len(read.notes) == 1 and "b of 'trainig'" in read.notes[0] and "left out" in read.notes[0]
+    assert read_activitynet(path, subsets=["trainig"]).videos["b"].subset == "trainig"
 
 
 def test_what_sticks_out_by_little_is_cut_and_counted(tmp_path):
@@ -105,8 +118,11 @@ def test_durations_that_come_later_are_checked_too():
         ('{"results": {}}', r"'database' of videos was expected, found \['results'\]"),
         ('{"database": {"a": {"annotations": []}}}', "'subset'"),
         ('{"database": {"a": {"subset": "training", "duration": -1}}}', "seconds above 0"),
-        ('{"database": {"a": {"subset": "t", "duration": 1, "annotations": [{"label": "x"}]}}}', r"\[start, end\]"),
-        ('{"database": {"a": {"subset": "t", "annotations": [{"label": "x", "segment": [1, "2"]}]}}}', "in seconds"),
+        ('{"database": {"a": {"subset": "train", "duration": 1, "annotations": [{"label": "x"}]}}}', r"\[start, end\]"),
+        (
+            '{"database": {"a": {"subset": "train", "annotations": [{"label": "x", "segment": [1, "2"]}]}}}',
+            "in seconds",
+        ),
         ('{"database": {"a": {"subset": "training", "duration": 3, "annotations": []}}}', "no segment is annotated"),
     ],
 )

@@ -241,7 +241,7 @@ class FeatureData(LightningDataModule):
             if not path.is_file():
                 raise FileNotFoundError(f"the file of class names {path} does not exist; write one name a line")
             names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return read_activitynet(self.annotations_path, classes=names, faults=self.faults)
+        return read_activitynet(self.annotations_path, classes=names, subsets=self.parts.values(), faults=self.faults)
 
     def _with_features(self, annotations: Annotations, part: str, notes: list[str]) -> Annotations:
         """The videos that have a feature file, with durations; the others are refused or counted."""

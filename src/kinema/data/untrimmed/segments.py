@@ -160,20 +160,26 @@ def checked(annotations: Annotations, *, faults: Faults = "refuse", slack_s: flo
     return replace(annotations, segments=kept, notes=[*annotations.notes, *notes])
 
 
-def refuse_or_count(found: Mapping[str, Sequence[str]], faults: Faults) -> list[str]:
+def refuse_or_count(found: Mapping[str, Sequence[str]], faults: Faults, *, of: str = "segments") -> list[str]:
     """One sentence per kind of fault, with its number and first example.
 
     Raises:
         AnnotationError: With these sentences, if there are any and `faults` is "refuse".
     """
-    told = [f"{len(examples)} segments {kind}, such as {examples[0]}" for kind, examples in found.items() if examples]
+    told = [f"{len(examples)} {of} {kind}, such as {examples[0]}" for kind, examples in found.items() if examples]
     if told and faults == "refuse":
-        raise AnnotationError(f"{'; '.join(told)}. Correct the list, or leave them out with faults='count'")
+        raise AnnotationError(
+            f"{'; '.join(told)}. Correct the list, or leave them out with faults='count' (--data.faults count)"
+        )
     return [f"{sentence}: left out" for sentence in told]
 
 
 def read_activitynet(
-    path: str | Path, *, classes: Sequence[str] | None = None, faults: Faults = "refuse"
+    path: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    subsets: Iterable[str] = (),
+    faults: Faults = "refuse",
 ) -> Annotations:
     """Read annotations in ActivityNet's form, which is that of HACS Segments.
 
@@ -182,7 +188,8 @@ def read_activitynet(
     Args:
         path: The JSON file.
         classes: Names of the classes by id; those that segments have, sorted, when None.
-        faults: As for `checked`; an unknown class is a fault too.
+        subsets: Subsets that are known beside training, validation and testing, or train, val and test.
+        faults: As for `checked`; an unknown class is a fault too, and a video of an unknown subset, perhaps a misspelt one.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -203,12 +210,19 @@ def read_activitynet(
     for name, entry in database.items():
         videos[name] = _video(entry, f"{path}, video {name}")
         rows += [(name, *_row(row, f"{path}, video {name}")) for row in entry.get("annotations") or []]
+    known = {*_SUBSETS.values(), *subsets}
+    strange = [name for name, video in videos.items() if video.subset not in known]
+    told = [f"{name} of '{videos[name].subset}'" for name in strange]
+    kind = f"of unknown subsets (known are {', '.join([*_SUBSETS, *sorted(known)])})"
+    notes = refuse_or_count({kind: told}, faults, of="videos")
+    videos = {name: video for name, video in videos.items() if video.subset in known}
+    rows = [row for row in rows if row[0] in videos]
     names = sorted({label for *_, label in rows}) if classes is None else list(classes)
     if not names:
         raise AnnotationError(f"{path}: no segment is annotated, so there is no class; give annotations with labels")
     ids = {name: number for number, name in enumerate(names)}
     unknown = [f"'{label}' ({name})" for name, _, _, label in rows if label not in ids]
-    notes = refuse_or_count({f"of classes that are none of the {len(names)}": unknown}, faults)
+    notes += refuse_or_count({f"of classes that are none of the {len(names)}": unknown}, faults)
     segments = [Segment(name, start, end, ids[label]) for name, start, end, label in rows if label in ids]
     return checked(Annotations(videos, segments, names, notes=notes), faults=faults)
 
@@ -253,7 +267,8 @@ def _video(entry: Any, where: str) -> AnnotatedVideo:
     duration = entry.get("duration")
     if duration is not None and not (_is_number(duration) and duration > 0):
         raise AnnotationError(f"{where}: the duration is {duration!r}; seconds above 0 were expected")
-    return AnnotatedVideo(None if duration is None else float(duration), _SUBSETS.get(entry["subset"], entry["subset"]))
+    subset = str(entry["subset"])
+    return AnnotatedVideo(None if duration is None else float(duration), _SUBSETS.get(subset, subset))
 
 
 def _row(row: Any, where: str) -> tuple[float, float, str]:
