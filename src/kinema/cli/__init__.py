@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("kinema.cli.training", "train a network on a data set"),
+    "fit": ("kinema.cli.training", "train a network on a data set: a classifier, or a localizer on features"),
     "validate": ("kinema.cli.training", "evaluate a checkpoint on the validation videos"),
     "test": ("kinema.cli.training", "evaluate a checkpoint on the test videos"),
     "sweep": ("kinema.cli.sweep", "run the variants of an experiment with several seeds"),
@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"kinema: '{name}' is no command; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    if sys.stderr.isatty():  # seconds go by before a command can say its first word itself
+        print(f"kinema {name}: loading PyTorch", file=sys.stderr)
     return import_module(COMMANDS[name][0]).run(arguments)
 
 
