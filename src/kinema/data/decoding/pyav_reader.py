@@ -118,8 +118,8 @@ class PyAVReader(VideoReader):
         time_base = stream.time_base or Fraction(1, 90_000)
         if (restart := clock_restart(packets, time_base)) is not None:
             raise DecodeError(
-                f"{self.name}: its clock starts again at packet {restart} of {len(packets)}, as where recordings were joined end "
-                "to end; one clock was needed, so split it there, or re-encode it"
+                f"{self.name}: its clock starts again at packet {restart} of {len(packets)}, as where recordings were joined "
+                "end to end; one clock was needed, so split it there, or re-encode it"
             )
         index = index_frames(
             packets,
