@@ -138,7 +138,7 @@ def test_a_localizer_is_no_classifier(tmp_path):
 
 
 def test_features_of_unknown_origin(tmp_path):
-    with pytest.raises(FileNotFoundError, match="write features with 'kinema features'.*'kinema validate'"):
+    with pytest.raises(FileNotFoundError, match=r"write features with 'kinema features'.*'kinema validate'"):
         read_facts(tmp_path)
 
 

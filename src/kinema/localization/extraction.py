@@ -255,8 +255,8 @@ def read_facts(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / FACTS
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no {FACTS}, which says how its features were made; write features with 'kinema features' and train "
-            "the localizer on them, or evaluate these with 'kinema validate'"
+            f"{folder} holds no {FACTS}, which says how its features were made; write features with 'kinema features' and "
+            "train the localizer on them, or evaluate these with 'kinema validate'"
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
