@@ -26,10 +26,18 @@ def read_tensors(source: str | Path | Mapping[str, Any] | nn.Module) -> dict[str
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint, is damaged, would have to run code to be read, or holds no tensors.
     """
+    return read_checkpoint(source)[0]
+
+
+def read_checkpoint(source: str | Path | Mapping[str, Any] | nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The named tensors of a checkpoint; and, of one of kinema, what its LightningModule was built with, else nothing.
+
+    Args and Raises: as for `read_tensors`.
+    """
     if isinstance(source, nn.Module):
         source = source.state_dict()
     if isinstance(source, Mapping):
-        return _tensors_in(source, "the mapping given")
+        return _tensors_in(source, "the mapping given"), _hparams_in(source)
     path = Path(source)
     if (path / "checkpoints" / "last.ckpt").is_file():
         path = path / "checkpoints" / "last.ckpt"
@@ -40,9 +48,10 @@ def read_tensors(source: str | Path | Mapping[str, Any] | nn.Module) -> dict[str
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":  # eight bytes of length, then a header in JSON
-        return _read_safetensors(path)
+        return _read_safetensors(path), {}
     if head[:1] == b"\x80" or is_zipfile(path):
-        return _tensors_in(_read_pickle(path), str(path))
+        content = _read_pickle(path)
+        return _tensors_in(content, str(path)), _hparams_in(content)
     raise ValueError(f"{path} is no checkpoint: it starts with {head!r}, neither safetensors nor a file of torch.save")
 
 
@@ -78,6 +87,12 @@ def _first_lines(error: BaseException) -> str:
     """What PyTorch found, without its advice to switch the protection off."""
     found = [line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
     return (found or str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _hparams_in(content: Any) -> dict[str, Any]:
+    if not isinstance(content, Mapping) or "kinema" not in content:
+        return {}
+    return dict(content.get("hyper_parameters", {}))
 
 
 def _tensors_in(content: Any, where: str) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from kinema.checkpoints import (
     tsm,
     uniformer,
 )
-from kinema.checkpoints.files import read_tensors
+from kinema.checkpoints.files import read_checkpoint
 from kinema.checkpoints.inflate import inflate
 from kinema.checkpoints.layout import (
     CAUSAL,
@@ -36,6 +36,7 @@ from kinema.checkpoints.layout import (
     operators_of,
     plain_name,
 )
+from kinema.checkpoints.options import refuse_other_options
 from kinema.checkpoints.report import LoadReport
 from kinema.localization.network import BoundaryMatchingNetwork
 from kinema.operators.aggregation import TemporalAggregation
@@ -66,12 +67,15 @@ _ONCE_MORE = "what the checkpoint has for the last step of the block, once more"
 def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
     """Load a checkpoint of this very architecture, whoever trained it; every tensor must find its place.
 
-    What has no tensors cannot be compared: how many channels are shifted and which way, which pooling stands beside a norm,
-    whether calibration sees the past alone, and of a transformer the number of heads, the scale, the order of steps and the
-    rule for class tokens. Weights of TAdaConv's authors, who have no causal network, are refused for one.
+    Tensors do not say how many channels are shifted and which way, which pooling stands beside a norm, whether calibration
+    sees the past alone, and of a transformer the number of heads, the scale, the order of steps and the rule for class
+    tokens. A run of kinema says it, so other options than its own are refused; of all else they are the model's. Weights of
+    TAdaConv's authors, who have no causal network, are refused for one.
 
-    Layouts of kinema, of the authors of TSM, TAdaConv, TimeSformer and UniFormer, of mmaction2, Hugging Face (TimeSformer),
-    timm and torchvision are told apart by their names and shapes, never by a file name.
+    Layouts of kinema, of the authors of TSM, TAdaConv, TimeSformer and UniFormer, of lucidrains/TimeSformer-pytorch, of
+    mmaction2, of Hugging Face (TimeSformer), of ResNet and MobileNetV2 of timm and torchvision, of ConvNeXt and CLIP of
+    their authors and of timm, and of ViT of timm are told apart by their names and shapes, never by a file name. The table
+    in experiments/recipes says which network each of them fits. R(2+1)D of torchvision is not read.
 
     Args:
         model: Network of `kinema.create_model`.
@@ -82,10 +86,10 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged or would run code, or holds another architecture, other operators or another
-            number of classes than the model.
+        ValueError: If the file is damaged or would run code, or holds another architecture, other operators, another number
+            of classes or a run with other options than the model.
     """
-    tensors = _read(source, model)
+    tensors, hparams = _read(source, model)
     if isinstance(model, BoundaryMatchingNetwork):
         return bmn.load(model, tensors, strict=True)
     if _is_of_tadaconv(tensors, model):
@@ -109,6 +113,7 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
             f"Without a value: {_some(lost | report.inflated)}. Without a place: {_some(report.refused)}. "
             "Build the model with the options it was trained with, or take what fits with kinema.init_from"
         )
+    refuse_other_options(model, hparams)
     model.load_state_dict(values)
     return report
 
@@ -132,7 +137,7 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     """
     if inflation not in get_args(Inflation):
         raise ValueError(f"inflation={inflation!r} is unknown; give one of {', '.join(get_args(Inflation))}")
-    tensors = _read(source, model)
+    tensors, _ = _read(source, model)
     if isinstance(model, BoundaryMatchingNetwork):
         return bmn.load(model, tensors, strict=False)
     if _is_of_tadaconv(tensors, model):
@@ -198,10 +203,12 @@ def _calibrated_from_the_past(model: nn.Module) -> str | None:
     return None
 
 
-def _read(source: Source, model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a network, kernels in the shape of kernels."""
-    tensors = _without_holder(read_tensors(source), model)
-    return timesformer_rotary.with_kernel(tensors, getattr(getattr(model, "backbone", None), "in_channels", 3))
+def _read(source: Source, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a network, kernels in the shape of kernels; and what a run of kinema was built with."""
+    tensors, hparams = read_checkpoint(source)
+    tensors = _without_holder(tensors, model)
+    channels = getattr(getattr(model, "backbone", None), "in_channels", 3)
+    return timesformer_rotary.with_kernel(tensors, channels), hparams
 
 
 def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -131,6 +131,9 @@ def create_model(
         num_frames: Frames of a clip the network is meant for; those of its recipe when None, mostly 8.
         options: See `describe_options(name)`, or `kinema models NAME` on the command line.
 
+    Returns:
+        The network, which keeps these arguments as its attribute `built_with`.
+
     Raises:
         ValueError: If no network has this name, an option is unknown to it, or has a value it cannot take.
     """
@@ -145,7 +148,11 @@ def create_model(
             )
     if num_frames is not None:
         options["num_frames"] = num_frames
-    return MODELS[name](num_classes=num_classes, **options)
+    network = MODELS[name](num_classes=num_classes, **options)
+    # But for operators of one's own, which are functions and would keep the network from being pickled.
+    plain = {option: value for option, value in options.items() if not callable(value)}
+    network.built_with = {"name": name, "num_classes": num_classes, **plain}  # pyrefly: ignore[bad-argument-type]
+    return network
 
 
 def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
