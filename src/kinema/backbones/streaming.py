@@ -50,7 +50,7 @@ class Stream:
         try:
             state = streaming.init_state(frame)
         except ValueError as error:
-            raise ValueError(f"the network cannot run on a stream, because of {place}: {error}") from error
+            raise ValueError(f"{place}: {error}") from error
         self._keep(place, state)
         return streaming.step(frame, state)[0]
 

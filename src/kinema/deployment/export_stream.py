@@ -26,6 +26,7 @@ from kinema.deployment.export import (
 from kinema.deployment.exported import Format
 from kinema.deployment.folding import fold_batch_norms
 from kinema.deployment.writing import TOLERANCE, Case, ExportError, check_target, graph_of
+from kinema.models.streaming import TRAIN_CAUSAL, Streaming
 from kinema.training.restore import Predictor
 
 STATE, NEXT = "state.", "next."
@@ -70,6 +71,13 @@ def export_stream(predictor: Predictor, path: str | Path, format: Format, *, ops
     facts["input"] = "frame: float32 (B, C, H, W), RGB unless bgr, (pixel / 255 - mean) / std; and every state.NAME"
     facts["output"] = "raw logits of the frame, whose mean over frames is the clip's; and every next.NAME"
     network = predictor.module.network
+    if isinstance(network, Streaming):
+        try:
+            network.init_state(1, facts["size"])
+        except ValueError as error:
+            raise ExportError(
+                f"{predictor.checkpoint or predictor.module.model_name}: {error}; {TRAIN_CAUSAL}"
+            ) from error
     shape = (1, len(facts["mean"]), facts["size"], facts["size"])
     return export_steps(
         network, path, format, frame_shape=shape, facts=facts, outputs=output_names(predictor.module), opset=opset

@@ -10,6 +10,11 @@ from kinema.backbones.streaming import StreamState
 from kinema.models.heads import ClipHead, SegmentHead
 
 Shapes = dict[str, tuple[int, ...]]
+TRAIN_CAUSAL = (
+    "a network for streams is trained with causal frames, such as --model kinema.training.TSM --model.causal true, see "
+    "experiments/causal"
+)
+"""What to do about a classifier that sees frames to come."""
 
 
 class Streaming(nn.Module):

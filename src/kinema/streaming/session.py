@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kinema.backbones.streaming import StreamState
 from kinema.evaluation.task_views import joint_scores
-from kinema.models.streaming import Streaming
+from kinema.models.streaming import TRAIN_CAUSAL, Streaming
 from kinema.streaming.pacing import Pacing
 from kinema.streaming.smoothing import Smoothing
 from kinema.training.restore import Predictor
@@ -185,13 +185,11 @@ def _scores(logits: list[Float[Tensor, " K"]]) -> Float[Tensor, " K"]:
 def _first_state(predictor: Predictor, size: int) -> StreamState:
     module = predictor.module
     name = predictor.checkpoint or module.model_name
-    instead = (
-        "; a network for streams is trained with causal frames, such as --model kinema.training.TSM --model.causal true, see "
-        "experiments/causal"
-    )
     if not isinstance(module.network, Streaming):
-        raise ValueError(f"{name} holds a {type(module.network).__name__}, which has no form for streams{instead}")
+        raise ValueError(
+            f"{name} holds a {type(module.network).__name__}, which has no form for streams; {TRAIN_CAUSAL}"
+        )
     try:
         return module.network.init_state(1, size)
     except ValueError as error:
-        raise ValueError(f"{name} cannot run on a stream: {error}{instead}") from error
+        raise ValueError(f"{name}: {error}; {TRAIN_CAUSAL}") from error
