@@ -318,3 +318,23 @@ def test_a_video_of_one_frame(predictor, tmp_path):
     path.write_bytes(encode_mp4(moving(1), intra_only=True))
     timeline = scores_over_time(predictor, path)
     assert len(timeline.times) == 1 and predictor(path).shape == (4,)
+
+
+def test_weights_of_a_run_that_has_not_ended_say_so(tmp_path, clips, video, capsys):
+    def written(name, epoch, processed):
+        path = write_checkpoint(tmp_path / "checkpoints" / name, make_module(), clips)
+        progress = {"fit_loop": {"epoch_progress": {"current": {"processed": processed}}}}
+        torch.save(torch.load(path, weights_only=True) | {"epoch": epoch, "loops": progress}, path)
+        return path
+
+    (tmp_path / "checkpoints").mkdir()
+    data = "{class_path: kinema.data.datasets.MotionData, init_args: {num_frames: 4, size: 32}}"
+    (tmp_path / "config.yaml").write_text(f"trainer: {{max_epochs: 6}}\ndata: {data}\n")
+    last = written("last.ckpt", 4, 4)  # in the middle of the fifth epoch
+    called(video, "--run", tmp_path, "--json", tmp_path / "it.json")
+    told = "training has not ended, it has done 4 of 6 epochs; last.ckpt holds the weights behind epoch 4"
+    assert told in capsys.readouterr().err and json.loads((tmp_path / "it.json").read_text())["notes"] == [told]
+    best = written("best.ckpt", 1, 2)
+    assert "4 of 6 epochs; best.ckpt holds the weights behind epoch 2" in Predictor.from_checkpoint(best).notes[0]
+    written("last.ckpt", 5, 6)
+    assert Predictor.from_checkpoint(last).notes == Predictor.from_checkpoint(best).notes == ()

@@ -138,7 +138,7 @@ def _named(predictor: "Predictor", file: Path) -> "Predictor":
             f"{file} names {len(names)} classes and the classifier has {len(predictor.class_names)}; give one name a line"
         )
     predictor.module.class_names = names
-    return replace(predictor, notes=())
+    return replace(predictor, notes=tuple(note for note in predictor.notes if "--classes" not in note))
 
 
 def _read_names(file: Path) -> list[str]:

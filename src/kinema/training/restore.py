@@ -35,8 +35,8 @@ def load_classifier(path: str | Path) -> VideoClassifier:
     return _read(path)[0]
 
 
-def _read(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
-    """The module of a checkpoint, and what else kinema has written into it."""
+def _read(path: str | Path) -> tuple[VideoClassifier, dict[str, Any], int]:
+    """The module of a checkpoint, what else kinema has written into it, and how many epochs it has done."""
     import kinema.training as modules
 
     try:
@@ -56,7 +56,15 @@ def _read(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
     module: VideoClassifier = kind(**hparams)
     module.load_state_dict(weights)
     module.class_names, module.tasks = facts.get("class_names"), facts.get("tasks", {})
-    return module.eval(), facts
+    return module.eval(), facts, _epochs_done(checkpoint)
+
+
+def _epochs_done(checkpoint: Mapping[str, Any]) -> int:
+    """Whole epochs behind a checkpoint, which may have been written in the middle of one."""
+    try:
+        return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except KeyError:
+        return checkpoint.get("epoch", -1) + 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class Predictor:
         module: The classifier.
         clips: All views of a video, as in the run's validation.
         checkpoint: Where the weights came from.
-        notes: What a user should know of it: that class names are missing, or how clips are cut was not known.
+        notes: What a user should know of it: that class names are missing, or that training has not ended.
     """
 
     module: VideoClassifier
@@ -99,10 +107,11 @@ class Predictor:
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"there is no checkpoint file {path}; give a .ckpt file that 'kinema fit' wrote")
-        module, facts = _read(path)
-        config = path.absolute().parent.parent / "config.yaml"
-        if clips is None and config.is_file():
-            clips = _data_of(yaml.safe_load(config.read_text(encoding="utf-8"))["data"]).eval_clips
+        module, facts, done = _read(path)
+        file = path.absolute().parent.parent / "config.yaml"
+        config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if clips is None and config:
+            clips = _data_of(config["data"]).eval_clips
         if clips is None and facts.get("clips"):
             clips = EvalClips.from_facts(facts["clips"])
         if clips is None:
@@ -110,7 +119,8 @@ class Predictor:
                 f"{path} was taken out of its run and is older than checkpoints that say how clips are cut; put it back, as "
                 "RUN/checkpoints/NAME.ckpt, or say the number of frames and their size (--num-frames and --size)"
             )
-        return cls(module.to(device), clips, path, _without_names(module, path))
+        notes = (*_without_names(module, path), *_unfinished(config.get("trainer", {}), done, path))
+        return cls(module.to(device), clips, path, notes)
 
     @classmethod
     def from_weights(
@@ -205,6 +215,20 @@ def _without_names(module: VideoClassifier, path: Path) -> tuple[str, ...]:
     if module.class_names or module.tasks:
         return ()
     return (f"{path.name} was written without the names of its classes, so numbers are shown; name them by --classes",)
+
+
+def _unfinished(trainer: Mapping[str, Any], done: int, path: Path) -> tuple[str, ...]:
+    """What to say of a run that has not come to its last epoch: it trains still, or was stopped."""
+    wanted, last = trainer.get("max_epochs"), path.with_name("last.ckpt")
+    if not wanted or wanted < 1 or (trainer.get("max_steps") or -1) > 0:
+        return ()
+    reached = done
+    if path.name != last.name and last.is_file():  # the best epoch may be any
+        reached = _epochs_done(torch.load(last, map_location="cpu", weights_only=True, mmap=True))
+    if reached >= wanted:
+        return ()
+    which = f"behind epoch {done}" if done else "from before the end of the first epoch"
+    return (f"training has not ended, it has done {reached} of {wanted} epochs; {path.name} holds the weights {which}",)
 
 
 def data_of_run(path: str | Path) -> VideoDataModule:
