@@ -94,6 +94,14 @@ def test_heads_for_classes_and_offsets_learn_too(fit):
     assert module.post.fusion == "network"
 
 
+def test_the_last_epoch_is_validated_however_rarely_others_are(fit):
+    run = fit("--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2")
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 3
+    assert "not validated" not in fit.cli.output.err and fit.cli.output.out.count("val average mAP") == 2
+    fit("--trainer.max_steps=1", "--trainer.check_val_every_n_epoch=2")
+    assert "note: the last step was not validated; 'kinema validate --ckpt_path" in fit.cli.output.err
+
+
 def test_what_does_not_fit_is_said(fit, made):
     fit("--model.in_channels=16", "--trainer.max_epochs=1", status=1)
     assert "in_channels=16 and the data 8" in fit.cli.output.err

@@ -30,7 +30,7 @@ from kinema.data import datasets  # imported, they are known to --data by their 
 from kinema.data.datamodule import VideoDataModule
 from kinema.evaluation.frame_order import FrameOrder
 from kinema.training.averaging import AverageWeights, Ema
-from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report
+from kinema.training.callbacks import Checkpoints, DecodeGuard, RandomState, RecordEvaluation, Report, ValidateLast
 from kinema.training.classifier import takes_all
 from kinema.training.loggers import JsonLinesLogger, WandbMode, wandb_logger
 from kinema.training.memory import keep_freed_memory
@@ -203,6 +203,7 @@ class TrainingCLI(LightningCLI):
         loggers += [wandb] if wandb is not None else []
         callbacks: list[Callback] = [
             RandomState(),
+            ValidateLast(folder),
             *([AverageWeights(ema)] if ema.decay is not None else []),  # before what saves
             RecordEvaluation(folder, run.frame_orders),
             DecodeGuard(folder),

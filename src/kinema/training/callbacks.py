@@ -63,6 +63,32 @@ class Checkpoints(Callback):
             unfinished.replace(target)
 
 
+class ValidateLast(Callback):
+    """Validate the last epoch also where `check_val_every_n_epoch` would leave it out: a run ends with its metrics.
+
+    A run that `max_steps` ends says in a line that its last step was not validated.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.validated_at = -1
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
+        # Not with the epoch, which does not start where a run goes on in its middle.
+        if trainer.check_val_every_n_epoch is not None and trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.validated_at = trainer.global_step
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.is_global_zero and trainer.enable_validation and self.validated_at != trainer.global_step:
+            print(
+                f"note: the last step was not validated; 'kinema validate --ckpt_path {self.run.path}' does that",
+                file=sys.stderr,
+            )
+
+
 class Report(Callback):
     """Say what is trained on what, and one line per epoch: also where no progress bar is seen, as in a log file."""
 
