@@ -69,6 +69,21 @@ def test_classifiers_are_told(runs, experiment, tmp_path):
     assert "quickstart-tsm, seed 4: 99.6 % of the trimmed clips, commit `abcdef0123`" in text
 
 
+def test_runs_that_only_evaluated_are_left_out(runs):
+    folder = pretend(runs[0].parent, runs[0].name, 7, 0.9, stage="validate")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["epochs"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert [row.seed for row in read_localization_runs(runs[:1])] == [0, 1, 2]
+
+
+def test_a_folder_without_a_readme_gets_one(runs, tmp_path):
+    for _ in range(2):
+        write_localization(tmp_path / "mine" / "results", runs, baseline="localization-tsn", command="it")
+    text = (tmp_path / "mine" / "results" / "README.md").read_text()
+    assert text.startswith("# Localization\n") and text.count("| localization-tsm |") == 1
+
+
 def test_one_seed_and_what_is_no_such_run(tmp_path):
     pretend(tmp_path, "a", 0, 0.5)
     table = localization_table(read_localization_runs([tmp_path / "a"]), baseline="b")

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any, cast
 
 from kinema.sweeps.collect import RunRow, mean_interval, paired_difference, read_run
-from kinema.sweeps.report import insert_results
+from kinema.sweeps.report import insert_results, result_marks
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,23 @@ _METRICS = {"average_map": "average_mAP", "map_50": "mAP@0.50", "map_75": "mAP@0
 def read_localization_runs(folders: Sequence[Path]) -> list[LocalizationRow]:
     """Read all finished runs below some folders, ordered by variant, as the folders are, and seed.
 
+    Runs of `kinema validate` and `test` are left out: they have trained nothing.
+
     Raises:
         FileNotFoundError: If there is none in one of the folders.
         ValueError: If a run is none of the localization network.
     """
     rows: list[LocalizationRow] = []
     for folder in folders:
-        found = [_read(metrics.parent) for metrics in sorted(folder.rglob("metrics.json"))]
+        found = [_read(metrics.parent) for metrics in sorted(folder.rglob("metrics.json")) if _trained(metrics)]
         if not found:
             raise FileNotFoundError(f"no finished run in {folder}")
         rows += sorted(found, key=lambda row: (row.variant, row.seed, row.run))
     return rows
+
+
+def _trained(metrics: Path) -> bool:
+    return json.loads(metrics.read_text(encoding="utf-8")).get("stage", "fit") == "fit"
 
 
 def _read(folder: Path) -> LocalizationRow:
@@ -87,7 +93,7 @@ def write_localization(
     """Collect finished runs into `detection.csv` and the marked part of `README.md` of an experiment.
 
     Args:
-        folder: Folder of the experiment.
+        folder: Folder of the experiment; made, with a README, where there is none.
         runs: Folders that hold the runs of each variant.
         baseline: Variant that the others are compared with, seed by seed.
         command: The command that writes this again, quoted beside the table.
@@ -98,6 +104,9 @@ def write_localization(
         ValueError: If the README has no place for results.
     """
     rows = read_localization_runs(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "README.md").is_file():
+        (folder / "README.md").write_text("\n".join(["# Localization", "", *result_marks(), ""]), encoding="utf-8")
     with (folder / "detection.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(LocalizationRow)], lineterminator="\n")
         writer.writeheader()
