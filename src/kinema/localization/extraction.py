@@ -18,9 +18,9 @@ from kinema.data.journal import write_durably
 from kinema.data.progress import progress_bar
 from kinema.data.transforms import EvalTransform
 from kinema.data.untrimmed.clip_grid import ClipGrid, clips_on
-from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile, feature_path, write
+from kinema.data.untrimmed.feature_files import CLASSES, FeatureError, FeatureFile, feature_path, write
 
-FACTS, CLASSES = "extraction.json", "classes.txt"
+FACTS = "extraction.json"
 
 Logits = Tensor | Mapping[str, Tensor]
 
@@ -195,7 +195,7 @@ def extract_all(
     Args:
         videos: Video files, or folders of pictures; a feature file has the name of the video without its ending.
         folder: Where feature files go, `extraction.json`, which says how they were made, and `classes.txt`, the names of the
-            class scores where the facts tell them, for `--data.classes`.
+            class scores where the facts tell them, which `FeatureData` reads.
         embed, grid, transform, batch_size, model, commit: As for `extract`.
         opener: Opens a video.
         facts: What else must agree with an earlier call, such as a hash of the weights; JSON. `classes` are the names of the

@@ -105,7 +105,9 @@ def test_features_of_two_networks_or_of_other_classes_are_refused(made):
     with pytest.raises(FeatureError, match="of video2 have 4 channels and those of video0 8"):
         made()
     write(made.features, replace(file, logits=torch.zeros(len(file), 5)))
-    with pytest.raises(FeatureError, match=r"video2 has class scores of \{'': 5\} classes"):
+    with pytest.raises(
+        FeatureError, match=r"has scores of 5 classes and the annotations have 3 classes; .*--data.classes FILE"
+    ):
         made()
 
 
@@ -129,6 +131,17 @@ def test_classes_may_be_named_in_the_order_of_the_scores(made, tmp_path):
     assert data.class_names == ["sit", "run", "jump"] and data.annotations["train"].segments[0].label == 2
     with pytest.raises(FileNotFoundError, match="write one name a line"):
         made(classes="nowhere.txt")
+
+
+def test_classes_are_those_written_beside_the_features(made, tmp_path):
+    (made.features / "classes.txt").write_text("sit\nrun\njump\n")
+    data = made()
+    assert data.class_names == ["sit", "run", "jump"] and data.annotations["train"].segments[0].label == 2
+    (tmp_path / "classes.txt").write_text("run\nsit\njump\n")
+    assert made(classes=str(tmp_path / "classes.txt")).class_names == ["run", "sit", "jump"]
+    (made.features / "classes.txt").write_text("sit\nrun\n")
+    data = made()
+    assert data.class_names == ["jump", "run", "sit"] and "such as 'jump': it is not used" in data.notes[0]
 
 
 def test_files_are_kept_in_memory_only_if_asked_for(made):

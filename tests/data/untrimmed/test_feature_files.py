@@ -1,5 +1,6 @@
 """Feature files: read back as written, and refused where they are not whole."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -42,6 +43,12 @@ def test_what_is_written_is_read(tmp_path, logits):
     widths = {None: {}, torch.Tensor: {"": 5}, dict: {"verb": 2, "noun": 7}}
     assert facts.num_classes == widths[None if logits is None else type(logits)]
     assert (facts.video, facts.dim, facts.duration) == ("P01_01", 3, 1.9) and torch.equal(facts.centers, file.centers)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no such modes")
+def test_others_may_read_them_as_other_files(tmp_path):
+    (tmp_path / "other").touch()
+    assert write(tmp_path, made()).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_tasks_come_back_verb_first(tmp_path):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.untrimmed.feature_files import (
+    CLASSES,
     SUFFIX,
     FeatureError,
     FeatureFacts,
@@ -87,7 +88,8 @@ class FeatureData(LightningDataModule):
             has windows of 200 bins of 0.266667 s and proposals of up to 100.
         hop_bins: Bins from one window to the next; `max_bins` when None.
         placing: What a bin shows; see `kinema.data.untrimmed.windows.Windows`.
-        classes: File of the class names in the order of the class scores, one a line; sorted names when None.
+        classes: File of the class names in the order of the class scores, one a line. When None, `classes.txt` among the
+            features, which `kinema features` writes, if it has the names of all annotated classes; else sorted names.
         parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
         missing: Whether a video without a feature file is refused, or left out and counted.
         faults: Whether faulty segments are refused, or left out and counted.
@@ -235,13 +237,22 @@ class FeatureData(LightningDataModule):
             if self.classes is not None:
                 raise ValueError(f"classes={self.classes} was given; EPIC-KITCHENS-100 has its own lists, leave it out")
             return read_epic(self.annotations_path, faults=self.faults)
-        names = None
         if self.classes is not None:
             path = Path(self.classes).expanduser()
             if not path.is_file():
                 raise FileNotFoundError(f"the file of class names {path} does not exist; write one name a line")
-            names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return read_activitynet(self.annotations_path, classes=names, subsets=self.parts.values(), faults=self.faults)
+            return self._read_list(_names(path))
+        listed, path = self._read_list(), self.root / CLASSES
+        if not path.is_file():
+            return listed
+        strange = sorted(set(listed.classes) - set(_names(path)))
+        if strange:
+            told = f"{len(strange)} annotated classes are not in {path}, such as '{strange[0]}': it is not used"
+            return replace(listed, notes=[*listed.notes, told])
+        return self._read_list(_names(path))
+
+    def _read_list(self, classes: Sequence[str] | None = None) -> Annotations:
+        return read_activitynet(self.annotations_path, classes=classes, subsets=self.parts.values(), faults=self.faults)
 
     def _with_features(self, annotations: Annotations, part: str, notes: list[str]) -> Annotations:
         """The videos that have a feature file, with durations; the others are refused or counted."""
@@ -295,8 +306,9 @@ class FeatureData(LightningDataModule):
                 )
             if facts.num_classes and facts.num_classes != tasks:
                 raise FeatureError(
-                    f"{facts.video} has class scores of {facts.num_classes} classes and the annotations have {tasks}; name "
-                    "the classifier's classes in their order with --data.classes, or write features with another one"
+                    f"{facts.video} has scores of {_told(facts.num_classes)} and the annotations have {_told(tasks)}; name the "
+                    f"classifier's classes in their order with --data.classes FILE, as {self.root / CLASSES} of 'kinema "
+                    "features' does, or write features with another classifier"
                 )
 
     def _training_windows(self) -> tuple[list[_Place], int]:
@@ -335,6 +347,14 @@ class FeatureData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=training and self.num_workers > 0,
         )
+
+
+def _names(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _told(classes: dict[str, int]) -> str:
+    return " and ".join(f"{number} {task + ' ' if task else ''}classes" for task, number in classes.items())
 
 
 class _TrainWindows(Dataset):

@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 SUFFIX = ".safetensors"
+CLASSES = "classes.txt"
+"""Beside the feature files: the names of the classes of their scores, one a line in the order of the scores."""
 _TIMES = ("starts", "centers", "ends")
 _LOGITS = "logits"
 _TEXTS = ("video", "model", "commit")
@@ -144,9 +146,9 @@ def write(folder: str | Path, file: FeatureFile) -> Path:
     metadata |= {name: repr(float(getattr(file, name))) for name in _NUMBERS}
     metadata["clip_frames"] = str(int(file.clip_frames))
     unfinished = path.with_name(f".{path.name}.unfinished")
-    safetensors.torch.save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata
-    )
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Not `save_file`, whose files nobody else may read.
+    unfinished.write_bytes(safetensors.torch.save(whole, metadata))
     unfinished.replace(path)
     return path
 
@@ -187,6 +189,7 @@ class FeatureFacts:
         dim: Channels of the features.
         centers: Second of the middle of each clip.
         num_classes: Classes of its scores by task, "" where there is one; empty without scores.
+        fps: Frames per second the clips were cut at.
     """
 
     video: str
@@ -194,6 +197,7 @@ class FeatureFacts:
     dim: int
     centers: Float[Tensor, " N"]
     num_classes: dict[str, int]
+    fps: float
 
 
 def describe(path: str | Path) -> FeatureFacts:
@@ -212,7 +216,9 @@ def describe(path: str | Path) -> FeatureFacts:
             if name.startswith(_LOGITS)
         }
         dim = file.get_slice("features").get_shape()[-1]
-        return FeatureFacts(metadata["video"], _numbers(metadata)["duration"], dim, file.get_tensor("centers"), widths)
+        numbers = _numbers(metadata)
+        centers = file.get_tensor("centers")
+        return FeatureFacts(metadata["video"], numbers["duration"], dim, centers, widths, numbers["fps"])
 
 
 def read_video(folder: str | Path, video: str) -> FeatureFile:
