@@ -106,6 +106,17 @@ def test_segments_of_no_length_overlap_with_nothing():
     assert average_precision(spans([[0, 1, 1, 0]], scored=False), spans([[0, 1, 1, 0, 0.5]]), (0.1,)).average == 0
 
 
+def test_columns_may_be_lists():
+    truth = Spans([0, 0], [1, 5], [2, 6], [0, 1])
+    found = Spans([0, 0], [1.0, 5.0], [2.0, 6.0], [0, 1], [0.5, 0.9])
+    assert (
+        average_precision(truth, found).average == 1
+        and average_precision(truth, Spans([], [], [], [], [])).average == 0
+    )
+    with pytest.raises(ValueError, match="before it starts"):
+        Spans([0], [2], [1], [0])
+
+
 def test_strange_numbers_are_refused():
     with pytest.raises(ValueError, match=r"1 of 2 values of 'score' are NaN, the first of stretch 1 \(video 3\)"):
         spans([[0, 0, 1, 0, 0.5], [3, 0, 1, 0, np.nan]])

@@ -16,7 +16,7 @@ EPIC_TIOU = tuple(float(value) for value in np.linspace(0.1, 0.5, 5))
 
 @dataclass(frozen=True)
 class Spans:
-    """Labelled stretches of many videos, as columns.
+    """Labelled stretches of many videos, as columns: arrays, or sequences, which become arrays.
 
     Args:
         video: Number of the video.
@@ -36,6 +36,11 @@ class Spans:
     score: Float[np.ndarray, " N"] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("video", "start", "end", "label", "score"):
+            column = getattr(self, name)
+            if column is not None:  # of an empty list NumPy would make fractions
+                whole = name in ("video", "label") and not len(column)
+                object.__setattr__(self, name, np.asarray(column, dtype=np.int64 if whole else None))
         columns = [self.video, self.start, self.end, self.label, *([] if self.score is None else [self.score])]
         if len({len(column) for column in columns}) > 1:
             raise ValueError(
