@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from made import CLASSES, feature_file
 from torch import nn
 
 from kinema.data.untrimmed.feature_files import FeatureError
@@ -13,8 +12,9 @@ from kinema.data.untrimmed.segments import AnnotatedVideo, Annotations, Segment
 from kinema.data.untrimmed.windows import Windows
 from kinema.localization.inference import Detection, PostProcessing, propose
 from kinema.localization.network import BoundaryMaps, BoundaryMatchingNetwork
-from kinema.localization.results_file import write_detections
+from kinema.localization.results_file import read_detections, write_detections
 from kinema.localization.scoring import detection_metrics
+from made import CLASSES, feature_file
 
 SEGMENTS = [(4.0, 10.0, 1), (17.0, 21.0, 2)]
 
@@ -181,6 +181,36 @@ def test_detections_are_measured_and_written(tmp_path):
     write_detections(tmp_path / "found.json", {"a": right[:1]}, ANNOTATIONS)
     text = (tmp_path / "found.json").read_text()
     assert '"results": {"a": [{"segment": [4.0, 10.0], "score": 0.9, "label": "run"}]}' in text
+
+
+def test_detections_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "found.json"
+    found = {"a": [Detection(4.0, 10.0, 0.9, 1), Detection(1.0, 2.0, 0.5, None)], "b": []}
+    write_detections(path, found, ANNOTATIONS)
+    assert read_detections(path, ANNOTATIONS) == found
+    tasks = {"verb": ["open", "cut"], "noun": ["tap", "door"]}
+    actions = Annotations({"a": AnnotatedVideo(30.0, "val")}, [], tasks["verb"], tasks)
+    several = {"a": [Detection(4.0, 10.0, 0.9, (0, 1))]}
+    write_detections(path, several, actions)
+    assert read_detections(path, actions) == several
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        ("{", "no whole JSON"),
+        ('{"database": {}}', "mapping 'results'"),
+        ('{"results": {"a": [{"segment": [1], "score": 0.5, "label": "run"}]}}', r"video a: 'segment' \[start, end\]"),
+        ('{"results": {"a": [{"segment": [1, 2], "score": NaN, "label": "run"}]}}', "'score'"),
+        ('{"results": {"a": [{"segment": [1, 2], "score": 0.5, "label": "fly"}]}}', "'fly' is none of the 3 classes"),
+    ],
+)
+def test_detections_of_another_form_are_refused(content, text, tmp_path):
+    (tmp_path / "found.json").write_text(content)
+    with pytest.raises(ValueError, match=text):
+        read_detections(tmp_path / "found.json", ANNOTATIONS)
+    with pytest.raises(FileNotFoundError, match="val_detections.json of a run"):
+        read_detections(tmp_path / "absent.json", ANNOTATIONS)
 
 
 def test_without_labels_all_classes_are_one():

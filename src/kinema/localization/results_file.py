@@ -1,10 +1,12 @@
 """Detections of many videos in one file, in the form of ActivityNet's evaluator."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from kinema.data.untrimmed.segments import Annotations
+from kinema.data.untrimmed.segments import Annotations, Label
 from kinema.localization.inference import Detection
 
 
@@ -16,6 +18,68 @@ def write_detections(path: Path, found: Mapping[str, Sequence[Detection]], annot
     results = {video: [_row(detection, annotations) for detection in each] for video, each in found.items()}
     content = {"version": "kinema", "results": results, "external_data": {}}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def read_detections(path: str | Path, annotations: Annotations) -> dict[str, list[Detection]]:
+    """Read what `write_detections` writes, such as `val_detections.json` of a run, or what another program wrote in this form.
+
+    Args:
+        path: The JSON file.
+        annotations: Say which id each label has. With several tasks the ids are read, not the label.
+
+    Returns:
+        The detections of each video, in the order of the file; their times in seconds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of another form, or a label is no class of the annotations.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there are no detections {path}; give a JSON file such as val_detections.json of a run"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no whole JSON file ({error}); write it anew") from error
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict) or not all(isinstance(rows, list) for rows in results.values()):
+        raise ValueError(f"{path}: a mapping 'results' from videos to lists of detections was expected")
+    ids = {name: number for number, name in enumerate(annotations.classes)}
+    return {
+        video: [_detection(row, annotations, ids, f"{path}, video {video}") for row in rows]
+        for video, rows in results.items()
+    }
+
+
+def _detection(row: Any, annotations: Annotations, ids: Mapping[str, int], where: str) -> Detection:
+    try:
+        start, end = map(float, row["segment"])
+        score = float(row["score"])
+    except (KeyError, TypeError, ValueError):
+        start = end = score = math.nan
+    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(score)):
+        raise ValueError(
+            f"{where}: 'segment' [start, end] in seconds, 'score' and 'label' were expected, found {row!r:.80}"
+        )
+    return Detection(start, end, score, _label(row, annotations, ids, where))
+
+
+def _label(row: Mapping[str, Any], annotations: Annotations, ids: Mapping[str, int], where: str) -> Label | None:
+    if row.get("label") is None:
+        return None
+    if annotations.tasks:
+        found = tuple(number for task in annotations.tasks if isinstance(number := row.get(task), int))
+        if len(found) < len(annotations.tasks):
+            raise ValueError(f"{where}: an id was expected of each of {list(annotations.tasks)}, found {row!r:.80}")
+        return found
+    if row["label"] not in ids:
+        raise ValueError(
+            f"{where}: the label {row['label']!r} is none of the {len(ids)} classes of the annotations; correct it, or give "
+            "classes to read_activitynet"
+        )
+    return ids[row["label"]]
 
 
 def _row(detection: Detection, annotations: Annotations) -> dict[str, object]:
