@@ -25,13 +25,25 @@ def run(arguments: Sequence[str]) -> int:
     motion.add_argument("--num-val", type=int, default=480)
     motion.add_argument("--seed", type=int, default=0)
     motion.add_argument("--preview", type=Path, metavar="PNG", help="also draw eight frames of each class")
-    untrimmed = commands.add_parser("untrimmed", help="make the built-in set of long videos with annotated segments")
+    untrimmed = commands.add_parser(
+        "untrimmed",
+        help="make the built-in set of long videos with annotated segments",
+        description="Make the built-in set of long videos with annotated segments. Every second validation video is the "
+        "reversal in time of the one before it.",
+    )
     untrimmed.add_argument("--root", type=Path, help="folder to make it in; beside the motion set by default")
-    untrimmed.add_argument("--level", choices=("easy", "hard"), default="easy")
-    untrimmed.add_argument("--num-train", type=int, default=32)
-    untrimmed.add_argument("--num-val", type=int, default=16)
-    untrimmed.add_argument("--seconds", type=int, nargs=2, default=(60, 90), help="shortest and longest video")
-    untrimmed.add_argument("--seed", type=int, default=0)
+    untrimmed.add_argument("--level", choices=("easy", "hard"), default="easy", help="how it looks; %(default)s")
+    untrimmed.add_argument("--num-train", type=int, default=32, help="training videos; %(default)s")
+    untrimmed.add_argument(
+        "--num-val",
+        type=int,
+        default=16,
+        help="validation videos, an even number: half are the reversals of the others; %(default)s",
+    )
+    untrimmed.add_argument(
+        "--seconds", type=int, nargs=2, default=(60, 90), help="length of the shortest and of the longest video; 60 90"
+    )
+    untrimmed.add_argument("--seed", type=int, default=0, help="another seed makes another set; %(default)s")
     check = commands.add_parser("check", help="decode every video and say which are damaged")
     check.add_argument(
         "source", type=Path, help="a video, a folder of videos, a manifest, or a folder of the motion set"

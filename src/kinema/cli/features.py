@@ -30,7 +30,12 @@ def run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--target-fps", type=float, help="frames per second these are meant at; those of each video")
     parser.add_argument(
-        "--crops", type=int, choices=(1, 3), default=1, help="of each clip: the centre, or along a side"
+        "--crops",
+        type=int,
+        choices=(1, 3),
+        default=1,
+        help="of each clip: the centre, or along a side; features of crops stand side by side, so three crops are three times "
+        "as many channels",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="crops that go through the network together")
     parser.add_argument(
