@@ -144,9 +144,12 @@ def drawn(tmp_path, monkeypatch):
         monkeypatch.setattr(Figure, "savefig", lambda figure, path: kept.append(figure))
         draw_timeline(tmp_path / "t.png", *args, **options)
         (axes,) = kept[0].axes
+        names = [
+            (place, name.get_text()) for place, name in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)
+        ]
         bars = [
             (
-                axes.get_yticklabels()[round(bar.get_y() + bar.get_height() / 2)].get_text(),
+                min(names, key=lambda name: abs(name[0] - bar.get_y() - bar.get_height() / 2))[1],
                 bar.get_x(),
                 bar.get_x() + bar.get_width(),
                 bar.get_fill(),
@@ -173,6 +176,24 @@ def test_what_is_annotated_is_outlined_in_the_rows_of_its_class(drawn):
     bars, axes = drawn(80.0, FOUND[:1], truth=truth, truth_names=["fade in", "grow"])
     outlined = [(row, start, end) for row, start, end, filled, _ in bars if not filled]
     assert outlined == [("grow", 60, 64), ("fade in", 8, 9)] and "outlined" in axes.get_title()
+
+
+def test_segments_of_a_class_that_overlap_stand_in_lanes(drawn):
+    found = [FoundSegment(start, 20 + start, "grow", 0.9 - start / 10) for start in range(6)]
+    bars, axes = drawn(40.0, [*found, FoundSegment(30, 34, "grow", 0.7), FoundSegment(30, 30.5, "grow", 0.1)])
+    heights = [round(bar.get_y() + bar.get_height() / 2, 3) for bar in axes.patches]
+    lanes = {start: height for (_, start, *_), height in zip(bars, heights, strict=True)}
+    assert len(set(heights)) == 4 and lanes[0] < lanes[1] < lanes[2] < lanes[3] == lanes[4] == lanes[5]
+    assert all(tuple(bar.get_edgecolor())[:3] == (1, 1, 1) for bar in axes.patches)
+    told = [text.get_text() for text in axes.texts]
+    assert "0.90" in told and "0.70" in told and "0.10" not in told, "too narrow"
+
+
+@pytest.mark.parametrize("duration", [0.0123, 0.1, 0.9, 3.0, 61.0, 4000.0])
+def test_the_ticks_of_time_differ(duration, drawn):
+    _, axes = drawn(duration, [])
+    told = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(told)) == len(told) >= 3
 
 
 def test_a_video_without_length():
