@@ -26,6 +26,13 @@ def test_motion_is_made_checked_and_found_damaged(tmp_path, capsys):
     assert broken in out and "1 undecodable" in out
 
 
+def test_the_help_of_the_untrimmed_set_tells_defaults_and_reversals(capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "untrimmed", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "training videos; 32" in told and "half of them, and their reversals; 16" in told and "60 90" in told
+
+
 def test_a_manifest_is_checked_below_its_root(tmp_path, capsys):
     (tmp_path / "list.csv").write_text("path,label\nmissing.mp4,walk\n")
     assert main(["data", "check", str(tmp_path / "list.csv")]) == 1

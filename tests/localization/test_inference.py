@@ -209,7 +209,7 @@ def test_detections_of_another_form_are_refused(content, text, tmp_path):
     (tmp_path / "found.json").write_text(content)
     with pytest.raises(ValueError, match=text):
         read_detections(tmp_path / "found.json", ANNOTATIONS)
-    with pytest.raises(FileNotFoundError, match="val_detections.json of a run"):
+    with pytest.raises(FileNotFoundError, match=r"val_detections.json of a run"):
         read_detections(tmp_path / "absent.json", ANNOTATIONS)
 
 

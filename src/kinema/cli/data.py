@@ -35,10 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     untrimmed.add_argument("--level", choices=("easy", "hard"), default="easy", help="how it looks; %(default)s")
     untrimmed.add_argument("--num-train", type=int, default=32, help="training videos; %(default)s")
     untrimmed.add_argument(
-        "--num-val",
-        type=int,
-        default=16,
-        help="validation videos, an even number: half are the reversals of the others; %(default)s",
+        "--num-val", type=int, default=16, help="validation videos: half of them, and their reversals; %(default)s"
     )
     untrimmed.add_argument(
         "--seconds", type=int, nargs=2, default=(60, 90), help="length of the shortest and of the longest video; 60 90"
