@@ -93,7 +93,7 @@ def test_frames_of_another_size_begin_anew_with_a_note(predictor):
     frames = [texture(1), texture(2), texture(2, 96, 64), texture(3, 96, 64)]
     session = StreamSession(predictor, half_life_s=inf)
     found = seen(session, frames)
-    assert [each.reset for each in found] == ["", "", "frames changed from 64 x 48 to 64 x 96", ""]
+    assert [each.reset for each in found] == ["", "", "its picture changes from 64 x 48 to 64 x 96", ""]
     assert session.resets == 1 and same_as_anew(found, predictor, frames, 2, half_life_s=inf)
 
 

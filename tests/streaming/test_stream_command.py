@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from fractions import Fraction
 
@@ -114,8 +115,27 @@ def test_a_folder_and_an_overlay_and_lines_in_a_file(stream, tmp_path):
     assert stream(folder, *arguments) == []
     told = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [line["time"] for line in told[:-1]] == [0, 0.4] and told[-1]["summary"]["frames"] == 3
+    assert "were waiting" not in stream.err and "stopped" not in stream.err
     with open_video(out) as video:
         assert video.num_frames == 3 and video.timestamps[2] == Fraction(2, 5), "all frames, not those taken alone"
+
+
+def test_another_size_of_picture_is_told(stream, tmp_path):
+    for number in range(6):
+        Image.fromarray(grey(number, height=48 if number < 3 else 96)).save(tmp_path / f"{number}.png")
+    *lines, last = stream(tmp_path, "--rate", "all")
+    told = "its picture changes from 64 x 48 to 64 x 96"
+    assert [line.get("reset") for line in lines] == [None] * 3 + [told] + [None] * 2 and last["summary"]["resets"] == 1
+    assert f"{tmp_path}: {told} at 0.1 s, so the network begins anew" in stream.err
+
+
+def test_help_explains_the_lines_and_says_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["stream", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for word in ("time:", "frame:", "top:", "frame_score:", "dropped:", "resets:", "reset:", "summary:", "error:"):
+        assert word in told
+    assert "guesses for each frame (default 3)" in told and "that are waited (default 10)" in told
 
 
 def test_secrets_are_shown_nowhere(stream, content, tmp_path):
@@ -136,7 +156,7 @@ def test_a_stream_that_is_lost_says_so_behind_what_it_gave(stream):
     ts = encoded([grey(number) for number in range(NUM)], "mpegts")
     with served(trickling(ts, pause_s=0, then_stalls=True)) as server:
         *lines, last = stream(server.url, "--stall", 0.5, "--reconnect", 0, "--queue", 50, status=1)
-    assert len(lines) >= NUM - 2 and "nothing came for 0.5 s" in last["error"]
+    assert len(lines) >= NUM - 2 and "no new frame came for 0.5 s" in last["error"]
     assert last["summary"]["behind_p50_ms"] > 0 and "behind the frame" in stream.err
     with served(trickling(ts, pause_s=0)) as server:
         *lines, last = stream(server.url, "--reconnect", 0, "--queue", 50)
@@ -209,8 +229,10 @@ def test_an_interrupted_stream_ends_well(stream, video, monkeypatch):
         return see(session, *arguments, **options)
 
     monkeypatch.setattr(StreamSession, "see", interrupted)
-    *lines, last = stream(video, "--overlay", video.with_name("over.mp4"))
+    *lines, last = stream(video, "--queue", 2, "--overlay", video.with_name("over.mp4"), status=130)
     assert len(lines) == last["summary"]["predictions"] == 3 and "3 predictions" in stream.err
+    assert last["summary"]["stopped"] and last["summary"]["waiting"] >= 1
+    assert re.search(r": stopped; \d+ frames in .* \d+ were waiting, 0 dropped", stream.err)
     with open_video(video.with_name("over.mp4")) as over:
         assert over.num_frames == 3
 

@@ -10,10 +10,10 @@ from kinema.cli.classifier import add_classifier, load_predictor
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema demo", description=__doc__)
     add_classifier(parser)
-    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1; 0 for any that is free")
-    parser.add_argument("--top", type=int, default=5, help="classes that are shown")
-    parser.add_argument("--max-mib", type=float, default=64, help="size of a file that is taken")
-    parser.add_argument("--max-seconds", type=float, default=60, help="length of a video that is taken")
+    parser.add_argument("--port", type=int, default=7860, help="of 127.0.0.1 (default 7860); 0 for any that is free")
+    parser.add_argument("--top", type=int, default=5, help="classes that are shown (default 5)")
+    parser.add_argument("--max-mib", type=float, default=64, help="largest file that is taken (default 64)")
+    parser.add_argument("--max-seconds", type=float, default=60, help="longest video that is taken (default 60)")
     options = parser.parse_args(arguments[1:])
 
     from kinema.deployment.demo import Limits, serve

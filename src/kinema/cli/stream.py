@@ -16,15 +16,35 @@ if TYPE_CHECKING:
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
 
+_INTERRUPTED = 130  # what shells give for Ctrl-C
+_LINES = """\
+lines of JSON, one for each prediction (--jsonl):
+  time:        seconds since the first frame
+  frame:       number of the frame in the source, from 0
+  top:         the best guesses, best first: id, class and score, smoothed over time by --half-life
+  frame_score: of the best guess, as this frame alone says it with what the network remembers
+  dropped:     frames of a live source that were dropped so far
+  resets:      how often the network began anew so far
+  reset:       why it began anew at this frame, where it did
+the last line:
+  summary:     counts of the whole stream (frames, predictions, waiting, dropped, damaged, reconnected, resets), its length
+               in seconds, predictions a second, and in ms the time of a step and how far behind a live source was (p50, p99)
+  error:       beside it, where the source failed
+"""
 _LIVE = {"auto": None, "yes": True, "no": False}
 _SOURCE = "a video file, a folder of pictures, the number of a camera, or an address: rtsp://... or http://..."
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kinema stream", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="kinema stream",
+        description=__doc__,
+        epilog=_LINES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
     add_classifier(parser)
-    parser.add_argument("--top", type=int, default=3, help="guesses for each frame")
+    parser.add_argument("--top", type=int, default=3, help="guesses for each frame (default 3)")
     parser.add_argument(
         "--jsonl",
         metavar="FILE",
@@ -62,11 +82,15 @@ def run(arguments: Sequence[str]) -> int:
         "--live",
         choices=tuple(_LIVE),
         default="auto",
-        help="drop frames rather than lag; auto: addresses without an end",
+        help="drop frames rather than lag; auto (default): addresses without an end",
     )
     reading.add_argument("--queue", type=int, default=4, metavar="N", help="frames that wait at most (default 4)")
     reading.add_argument(
-        "--stall", type=float, default=10.0, metavar="S", help="seconds without a frame that are waited"
+        "--stall",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds without a new frame that are waited (default 10)",
     )
     reading.add_argument(
         "--reconnect",
@@ -75,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         metavar="N",
         help="how often in a row a lost address is opened anew (default 5)",
     )
-    reading.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp")
+    reading.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="default tcp")
     options = parser.parse_args(arguments[1:])
 
     from kinema.data.decoding import DecodeError
@@ -139,7 +163,9 @@ def _stream(options: argparse.Namespace) -> int:
             write({"error": str(error), "summary": report.facts()})
             raise
         except KeyboardInterrupt:  # the way to end a camera
+            report.stopped = True
             write({"summary": report.facts()})
+            return _INTERRUPTED
         except BrokenPipeError:
             # Who read the lines has enough; the interpreter would complain once more when it flushes the output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -264,8 +264,10 @@ class FrameReader:
             if self.frames > before:
                 attempts = 0
             if attempts == self._most_reconnects:
+                often = "once" if attempts == 1 else f"{attempts} times in a row"
                 raise StreamError(
-                    f"{failure or f'{self.source.name} ended'}; it was opened anew {attempts} times in a row, and no frame came"
+                    f"{failure or f'{self.source.name} ended'}; it was opened anew {often}, and no frame came; --reconnect "
+                    "tries more often"
                 )
             wait = min(self._first_wait_s * 2**attempts, _LONGEST_WAIT_S)
             attempts += 1

@@ -12,7 +12,7 @@ from rich.text import Text
 from kinema.deployment.prediction import Guess, best_guesses
 from kinema.streaming.latencies import Latencies
 from kinema.streaming.reader import Frame, FrameReader
-from kinema.streaming.session import FramePrediction, StreamSession
+from kinema.streaming.session import OTHER_SIZE, FramePrediction, StreamSession
 
 _SHOWN_S = 1
 """How long a reset is shown."""
@@ -34,6 +34,8 @@ class StreamReport:
         self.guesses: list[Guess] = []
         """The latest, best first."""
         self.time_s = Fraction(0)
+        self.stopped = False
+        """Whether it was ended from outside."""
         self.steps, self.behind = Latencies(), Latencies()
         self._begun: float | None = None
         self._ended = 0.0
@@ -41,7 +43,7 @@ class StreamReport:
 
     def add(self, frame: Frame, prediction: FramePrediction | None) -> list[str]:
         """Count a frame and what was said of it; what else has happened since."""
-        now = time.monotonic()
+        now, notes = time.monotonic(), []
         self._begun = frame.arrived if self._begun is None else self._begun
         self._ended, self.time_s = now, frame.time_s
         if prediction is not None:
@@ -51,7 +53,10 @@ class StreamReport:
                 self.behind.add(1000 * (now - frame.arrived))
             if prediction.reset:
                 self._reset = frame.time_s, prediction.reset
-        return [self.reader.notes.popleft() for _ in range(len(self.reader.notes))]
+            if prediction.reset.startswith(OTHER_SIZE):
+                at = f"{float(frame.time_s):.1f} s"
+                notes.append(f"{self.reader.source.name}: {prediction.reset} at {at}, so the network begins anew")
+        return notes + [self.reader.notes.popleft() for _ in range(len(self.reader.notes))]
 
     def recent_reset(self, time_s: Fraction) -> str:
         """Why the network began anew within the last second; empty if it did not."""
@@ -76,6 +81,8 @@ class StreamReport:
             "seconds": round(float(self.time_s), 3),
             "frames": self.reader.frames,
             "predictions": self.session.predictions,
+            "waiting": max(self.reader.frames - self.reader.dropped - self.session.frames, 0),
+            "stopped": self.stopped,
             "dropped": self.reader.dropped,
             "damaged": self.reader.damaged,
             "reconnected": self.reader.reconnected,
@@ -96,11 +103,13 @@ class StreamReport:
     def summary(self) -> str:
         """The whole stream in a sentence."""
         facts = self.facts()
+        stopped = "stopped; " if facts["stopped"] else ""
+        waiting = f"{facts['waiting']} were waiting, " if facts["waiting"] else ""
         told = (
-            f"{facts['source']}: {facts['frames']} frames in {facts['seconds']:.1f} s, {facts['predictions']} predictions, "
-            f"{facts['dropped']} dropped, {facts['damaged']} damaged, {facts['resets']} resets, {facts['reconnected']} "
-            f"reconnects; {facts['fps']:.1f} a second, a step takes {facts['step_p50_ms']:.1f} ms (p50) and "
-            f"{facts['step_p99_ms']:.1f} ms (p99)"
+            f"{facts['source']}: {stopped}{facts['frames']} frames in {facts['seconds']:.1f} s, {facts['predictions']} "
+            f"predictions, {waiting}{facts['dropped']} dropped, {facts['damaged']} damaged, {facts['resets']} resets, "
+            f"{facts['reconnected']} reconnects; {facts['fps']:.1f} a second, a step takes {facts['step_p50_ms']:.1f} ms "
+            f"(p50) and {facts['step_p99_ms']:.1f} ms (p99)"
         )
         if facts["behind_p50_ms"] is None:
             return told

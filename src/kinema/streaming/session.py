@@ -19,6 +19,8 @@ from kinema.streaming.pacing import Pacing
 from kinema.streaming.smoothing import Smoothing
 from kinema.training.restore import Predictor
 
+OTHER_SIZE = "its picture changes"
+"""How a reset for frames of another size begins."""
 _SIDE = 32
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -120,7 +122,7 @@ class StreamSession:
         self.frames += 1
         size = (pixels.shape[0], pixels.shape[1])
         if self._size is not None and size != self._size:
-            cut = cut or f"frames changed from {self._size[1]} x {self._size[0]} to {size[1]} x {size[0]}"
+            cut = cut or f"{OTHER_SIZE} from {self._size[1]} x {self._size[0]} to {size[1]} x {size[0]}"
         self._size = size
         if cut:
             self._begin_anew()

@@ -372,7 +372,7 @@ class OpenedContainer(Opened):
                     yield picture
                     last = time.monotonic()  # who takes frames may take as long as they like
                 if time.monotonic() - last > self._stall_s:
-                    failure = f"no frame that can be decoded came for {self._stall_s:g} s"
+                    failure = f"no new frame that can be decoded came for {self._stall_s:g} s; --stall waits longer"
                     break
         except (av.error.FFmpegError, ValueError, RuntimeError) as error:
             # A server that did not announce a length ends by closing the connection, which FFmpeg calls an error.
@@ -404,7 +404,7 @@ class OpenedContainer(Opened):
 
     @property
     def _stalled(self) -> str:
-        return f"nothing came for {self._stall_s:g} s"
+        return f"no new frame came for {self._stall_s:g} s; --stall waits longer"
 
     def _reason(self, error: BaseException) -> str:
         """What went wrong, in FFmpeg's words, without the address."""
