@@ -88,7 +88,9 @@ def test_scores_over_time_are_those_of_the_windows(predictor, video):
     timeline = scores_over_time(predictor, video, num_windows=5)
     assert timeline.times == pytest.approx((0.5, 0.75, 1.0, 1.25, 1.5)) and timeline.window_s == 1
     torch.testing.assert_close(timeline.scores.sum(dim=1), torch.ones(5, dtype=torch.float64))
+    assert timeline.note == "windows of 1 s; the network learnt clips of whole videos, here of 2 s"
     whole = scores_over_time(predictor, video, seconds=60)
+    assert whole.note == ""
     torch.testing.assert_close(whole.scores[0], predictor(video))
     assert not torch.allclose(timeline.scores[0], timeline.scores[-1], atol=1e-3), "the video changes, and so do scores"
     facts = as_facts(Prediction("it", predictor(video), timeline=timeline), NAMES, 2)["over_time"]
@@ -338,3 +340,24 @@ def test_weights_of_a_run_that_has_not_ended_say_so(tmp_path, clips, video, caps
     assert "4 of 6 epochs; best.ckpt holds the weights behind epoch 2" in Predictor.from_checkpoint(best).notes[0]
     written("last.ckpt", 5, 6)
     assert Predictor.from_checkpoint(last).notes == Predictor.from_checkpoint(best).notes == ()
+
+
+def test_windows_shorter_than_in_training_are_told(checkpoint, video, tmp_path, capsys):
+    pictures = ["--pictures", tmp_path]
+    called(video, "--checkpoint", checkpoint, "--over-time", "--windows", 2, "--json", tmp_path / "it.json", *pictures)
+    told = "windows of 1 s; the network learnt clips of whole videos, here of 2 s"
+    found = json.loads((tmp_path / "it.json").read_text())
+    assert found["notes"] == [f"{video}: {told}"] and found["videos"][0]["over_time"]["note"] == told
+    assert told in capsys.readouterr().err
+    for stride, note in ((10, ""), (20, "windows of 2 s; the network learnt clips of 3.2 s")):
+        dense = Predictor(make_module(), EvalClips(Dense(4, stride), EvalTransform(32, 40)))
+        timeline = scores_over_time(dense, video, num_windows=2)
+        assert timeline.note == note
+        figure = draw_video(dense, video, dense(video), timeline)
+        assert any(axis.get_xlabel() == (f"seconds ({note})" if note else "seconds") for axis in figure.axes)
+
+
+def test_videos_that_are_not_there_are_told_before_anything_is_loaded(tmp_path, capsys):
+    called("nosuch.mp4", "--checkpoint", tmp_path / "none.ckpt", status=1)
+    told = capsys.readouterr().err
+    assert "there is no file or folder nosuch.mp4" in told and "none.ckpt" not in told

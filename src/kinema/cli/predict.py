@@ -49,6 +49,7 @@ def run(arguments: Sequence[str]) -> int:
 
     try:
         _check(options)
+        _need_some(options.videos)
         predictor = load_predictor(options)
         over_time(predictor.clips, options.windows, options.window_seconds)
         videos = find_videos(options.videos, pictures=isinstance(predictor.clips.cache, FrameFolders))
@@ -63,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
         for video in bar.track(videos, description="predicting"):
             found.append(_predict(predictor, video, options, taken={each.picture for each in found}))
     _tell(found, predictor, options)
+    for note in _notes_over_time(found):
+        print(f"kinema: {note}", file=sys.stderr)
     failed = [each for each in found if each.error]
     for each in failed:
         print(f"kinema: {each.error}", file=sys.stderr)
@@ -82,6 +85,12 @@ def _check(options: argparse.Namespace) -> None:
             raise ValueError(f"there is no folder for {file}; make it first")
     if options.pictures is not None:
         options.pictures.mkdir(parents=True, exist_ok=True)
+
+
+def _need_some(videos: Sequence[str]) -> None:
+    """Refuse names of nothing before the network is loaded; one that is missing among others is told with them."""
+    if not any(Path(video).exists() for video in videos):
+        raise ValueError(f"there is no file or folder {', '.join(videos)}; give videos, or folders of them")
 
 
 def _predict(predictor: "Predictor", video: Path, options: argparse.Namespace, taken: set[str]) -> "Prediction":
@@ -130,7 +139,7 @@ def _tell(found: Sequence["Prediction"], predictor: "Predictor", options: argpar
             "model": predictor.module.model_name,
             "checkpoint": str(predictor.checkpoint),
             "commit": source_state()[0],
-            "notes": list(predictor.notes),
+            "notes": [*predictor.notes, *_notes_over_time(found)],
             "videos": [as_facts(each, names, options.top) for each in found],
         }
         _write(options.json, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -140,6 +149,14 @@ def _tell(found: Sequence["Prediction"], predictor: "Predictor", options: argpar
         rows.writerow(CSV_COLUMNS)
         rows.writerows(row for each in found for row in as_rows(each, names, options.top))
         _write(options.csv, text.getvalue())
+
+
+def _notes_over_time(found: Sequence["Prediction"]) -> list[str]:
+    """What to know of the windows of the first video that has such; the others' stands beside their scores."""
+    notes = [
+        f"{each.video}: {each.timeline.note}" for each in found if each.timeline is not None and each.timeline.note
+    ]
+    return notes[:1] if len(notes) < 2 else [f"{notes[0]}; windows of {len(notes) - 1} other videos are shorter, too"]
 
 
 def _write(file: str, text: str) -> None:

@@ -66,6 +66,7 @@ def draw_video(
         [f"{guess.name}  {guess.score:.1%}" for guess in guesses],
         frame_times=frame_times,
         factors=_most_varied(network, clip),
+        note=timeline.note,
         title=f"{Path(source).name}: {guesses[0].name} ({guesses[0].score:.1%})",
     )
 

@@ -24,11 +24,13 @@ class Timeline:
         times: Middle of each window, in seconds.
         window_s: Length of the windows.
         scores: Of every class, one row a window; each sums to one.
+        note: What to know of windows that are shorter than what the network learnt; empty where they are not.
     """
 
     times: tuple[float, ...]
     window_s: float
     scores: Float[Tensor, "V K"]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,18 @@ def scores_over_time(
         DecodeError: If the video cannot be decoded.
     """
     sliding = over_time(predictor.cutting(source), num_windows, seconds)
-    times, scores, window = [], [], Fraction(0)
+    times, scores, window, end = [], [], Fraction(0), Fraction(0)
     for view in sliding(source):
         scores.append(predictor.scores(view.pixels[None]))
         times.append(float((view.clip.start + view.clip.end) / 2))
-        window = view.clip.end - view.clip.start
-    return Timeline(tuple(times), float(window), torch.stack(scores))
+        window, end = view.clip.end - view.clip.start, view.clip.end  # the last window ends with the video
+    learnt = sliding.learnt_s(source)
+    note = ""
+    if learnt is None and window < end:
+        note = f"windows of {float(window):.3g} s; the network learnt clips of whole videos, here of {float(end):.3g} s"
+    elif learnt is not None and window < learnt:
+        note = f"windows of {float(window):.3g} s; the network learnt clips of {float(learnt):.3g} s"
+    return Timeline(tuple(times), float(window), torch.stack(scores), note)
 
 
 def over_time(clips: EvalClips, num_windows: int, seconds: float | None) -> ClipsOverTime:
@@ -130,11 +138,14 @@ def as_facts(prediction: Prediction, names: Sequence[str], top: int) -> dict[str
     guesses = best_guesses(prediction.scores, names, top)
     facts["top"] = [{"id": guess.id, "class": guess.name, "score": guess.score} for guess in guesses]
     if prediction.timeline is not None:
-        facts["over_time"] = {
+        over_time: dict[str, Any] = {
             "times": list(prediction.timeline.times),
             "window_s": prediction.timeline.window_s,
             "scores": {guess.name: prediction.timeline.scores[:, guess.id].tolist() for guess in guesses},
         }
+        if prediction.timeline.note:
+            over_time["note"] = prediction.timeline.note
+        facts["over_time"] = over_time
     if prediction.picture:
         facts["picture"] = prediction.picture
     return facts

@@ -25,6 +25,7 @@ def draw_prediction(
     *,
     frame_times: Sequence[float] = (),
     factors: Factors | None = None,
+    note: str = "",
     title: str = "",
 ) -> "Figure":
     """Draw frames of a clip row by row, the scores of some classes over time below, and calibration over time at the bottom.
@@ -36,6 +37,7 @@ def draw_prediction(
         names: Of these classes.
         frame_times: Seconds at which the frames were shown; written below them and marked in the scores.
         factors: Of one calibrated layer, for the clip that is shown: how its channels change over the frames.
+        note: Below the scores.
         title: Above the picture.
 
     Raises:
@@ -62,7 +64,7 @@ def draw_prediction(
         places = [pictures[0].shape[1] * (number + 0.5) / count for number in range(count)]
         axes[len(strips) - 1].set_xticks(places, [f"{seconds:.2f} s" for seconds in frame_times], fontsize=7)
         axes[len(strips) - 1].tick_params(length=0)
-    _draw_scores(axes[len(strips)], times, scores.cpu().numpy(), names, frame_times)
+    _draw_scores(axes[len(strips)], times, scores.cpu().numpy(), names, frame_times, note)
     if factors is not None:
         _draw_factors(axes[-1], factors)
     if title:
@@ -71,14 +73,19 @@ def draw_prediction(
 
 
 def _draw_scores(
-    axis: "Axes", times: Sequence[float], scores: np.ndarray, names: Sequence[str], frame_times: Sequence[float]
+    axis: "Axes",
+    times: Sequence[float],
+    scores: np.ndarray,
+    names: Sequence[str],
+    frame_times: Sequence[float],
+    note: str,
 ) -> None:
     for number, name in enumerate(names):
         axis.plot(times, scores[:, number], color=f"C{number}", label=name, linewidth=1.8, marker="o", markersize=2.5)
     for seconds in frame_times:
         axis.axvline(seconds, color="0.85", linewidth=0.8, zorder=0)
     axis.set(ylim=(-0.03, 1.03))
-    axis.set_xlabel("seconds", fontsize=8)
+    axis.set_xlabel(f"seconds ({note})" if note else "seconds", fontsize=8)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)

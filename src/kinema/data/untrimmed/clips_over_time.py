@@ -90,6 +90,20 @@ class ClipsOverTime:
             found.append(replace(clip, start=start, end=start + length, index=number))
         return found
 
+    def learnt_s(self, source: str | Path | bytes) -> Fraction | None:
+        """Seconds of a clip as the network learnt it, at the rate of this video; None where clips spread over whole videos.
+
+        Raises:
+            DecodeError: If the video cannot be opened.
+        """
+        scheme = self.clips.scheme
+        if not isinstance(scheme, Dense | PublishedIntervals):
+            return None
+        with opened(source, self.clips.decoder, self.clips.cache) as video:
+            if isinstance(scheme, Dense):
+                return Fraction(scheme.at(video.fps).window_frames(video.num_frames)) / video.fps
+            return scheme.window(video.num_frames, video.fps) / video.fps
+
     def _length(self, video: OpenedVideo) -> Fraction:
         """Seconds of a window."""
         duration = video.num_frames / video.fps
