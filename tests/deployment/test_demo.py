@@ -147,7 +147,19 @@ def test_other_sites_and_other_names_of_this_machine_are_refused(ask, clip):
 
 def test_nothing_else_is_served(ask):
     assert ask(path="/../pyproject.toml")[0] == 404 and ask(path="/index.html")[0] == 404
-    assert ask(path="/predict")[0] == 405 and ask(path="/docs")[0] == 404
+    assert message(ask(path="/docs")) == (404, "There is no /docs here; there are /, /facts and /predict.")
+    assert message(ask(path="/predict")) == (405, "GET is not answered at /predict; POST a video.")
+    assert message(ask("POST", "/facts")) == (405, "POST is not answered at /facts; GET it.")
+    assert ask(path="/docs")[2]["content-security-policy"]
+
+
+def test_a_form_is_told_to_send_the_file_itself(ask, clip):
+    form = b'--it\r\nContent-Disposition: form-data; name="file"; filename="it.mp4"\r\n\r\n' + clip + b"\r\n--it--\r\n"
+    status, told = message(ask("POST", "/predict", form, {"Content-Type": "multipart/form-data; boundary=it"}))
+    assert status == 415 and "not a form (curl --data-binary @FILE)" in told
+    assert ask("POST", "/predict", clip, {"Content-Type": "application/x-www-form-urlencoded"})[0] == 200, (
+        "curl says so"
+    )
 
 
 def test_videos_sent_at_once_are_answered_one_by_one(ask, clip, monkeypatch):

@@ -93,6 +93,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
     need_packages("starlette", "uvicorn", extra="demo")
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import JSONResponse, Response
@@ -112,6 +113,14 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
             return JSONResponse(await run_in_threadpool(answer, content), headers=_HEADERS)
         except RefusedError as refusal:
             return JSONResponse({"error": str(refusal)}, refusal.status, headers=_HEADERS)
+
+    async def refuse(request: "Request", error: Exception) -> "Response":
+        assert isinstance(error, HTTPException)
+        told = f"There is no {request.url.path} here; there are /, /facts and /predict."
+        if error.status_code == 405:
+            wanted = "POST a video" if request.url.path == "/predict" else "GET it"
+            told = f"{request.method} is not answered at {request.url.path}; {wanted}."
+        return JSONResponse({"error": told}, error.status_code, headers={**(error.headers or {}), **_HEADERS})
 
     async def facts(request: "Request") -> "Response":
         return JSONResponse(
@@ -138,7 +147,7 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
     routes += [Route("/facts", facts), Route("/predict", predict, methods=["POST"])]
     # A name of another site that leads to this machine must not: its page could then read the answers.
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
-    return Starlette(routes=routes, middleware=[hosts])
+    return Starlette(routes=routes, middleware=[hosts], exception_handlers={404: refuse, 405: refuse})
 
 
 def answer_video(
@@ -223,6 +232,10 @@ async def _read(request: "Request", limits: Limits) -> bytes:
             413,
             f"This file has {size / 2**20:.1f} MiB, and at most {limits.mib:g} MiB are taken; choose a shorter or smaller "
             "video, or start kinema demo with a larger --max-mib.",
+        )
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise RefusedError(
+            415, "This is a form; send the file itself as the body, not a form (curl --data-binary @FILE)."
         )
     if not size:
         raise RefusedError(400, "Nothing was sent; choose a video, or record one.")
