@@ -67,6 +67,9 @@ def test_the_command(tmp_path, capsys):
     assert main([*arguments, "--json", str(path)]) == 0
     out = capsys.readouterr().out
     assert "| tsm_nano:causal=true against tsn_nano |" in out and "| tada2d_nano:causal=true against tsn_nano |" in out
+    assert "| step ms | ratio, median of rounds |" in out, (
+        "not the quotient of the columns, which are medians themselves"
+    )
     told = json.loads(path.read_text())
     assert told["sustained"][0]["name"] == "tsm_nano:causal=true" and told["sustained"][0]["frames"] == 20
     assert told["commit"] is not None and told["machine"] and told["threads"] == 1

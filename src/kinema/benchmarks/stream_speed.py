@@ -221,7 +221,7 @@ def sustain(
 def stream_table(rows: Sequence[StreamRow], sustained: Sequence[SustainedRow], title: str) -> str:
     """The rows as Markdown."""
     lines = [
-        f"| {title} | frame-wise ms | step ms | ratio | window ms | cheaper than the window | state |",
+        f"| {title} | frame-wise ms | step ms | ratio, median of rounds | window ms | cheaper than the window | state |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
