@@ -3,6 +3,8 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ import yaml
 from kinema.data.motion import prepare_untrimmed
 from kinema.data.untrimmed.feature_files import read
 from kinema.localization.extraction import read_facts
+from kinema.localization.segment_files import FoundSegment
 from kinema.training.localizer import Localizer
 from kinema.training.restore import Predictor
+from made import feature_file
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def test_from_videos_to_segments(cli, untrimmed, classifier, tmp_path):
     extract(cli, untrimmed, classifier, features)
     assert "0 written, 4 finished before, 0 failed" in cli.output.out
 
-    localizer = fit(cli, untrimmed, features, tmp_path, f"--data.classes={features / 'classes.txt'}")
+    localizer = fit(cli, untrimmed, features, tmp_path)
     metrics = json.loads((localizer / "metrics.json").read_text())
     assert metrics["videos"] == 2 and 0 <= metrics["average_mAP"] <= 1
 
@@ -77,6 +81,7 @@ def test_from_videos_to_segments(cli, untrimmed, classifier, tmp_path):
     runs = ["--classifier", classifier, "--localizer", localizer]
     cli("localize", video, bad, *runs, "--output", tmp_path / "out", config=None, status=1)
     assert "mine.mp4: " in cli.output.out and "1 of 2 videos" in cli.output.err
+    assert "frames per second" not in cli.output.err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         f"mine.{s}" for s in ("csv", "html", "json", "png")
     ]
@@ -128,6 +133,18 @@ def test_what_the_commands_refuse(cli, untrimmed, tmp_path, classifier):
     assert "two videos are called a" in cli.output.err
     cli("localize", twice[0], "--classifier", classifier, "--localizer", classifier, *where[:2], config=None, status=1)
     assert "no BMN" in cli.output.err
+
+
+def test_what_to_know_of_the_segments_of_a_video():
+    localizer = Localizer(cast(Any, None), cast(Any, None), str, fps=25.0)
+    file, sure = feature_file("a", [], fps=25.0, duration=30.0), [FoundSegment(1, 2, "run", 0.5)]
+    assert localizer.notes(file, sure) == [] and localizer.notes(replace(file, fps=27.0), []) == []
+    (rate,) = localizer.notes(replace(file, fps=50.0), sure)
+    assert "50 frames per second, and the localizer learnt on videos of 25, so everything seems slower" in rate
+    (short,) = localizer.notes(replace(file, clip_frames=1000), sure)
+    assert "it lasts 30.00 s and a clip 40.00 s" in short
+    (unsure,) = localizer.notes(file, [FoundSegment(1, 2, "run", 0.05)])
+    assert "its best score is 0.05" in unsure
 
 
 def test_a_localizer_is_no_classifier(tmp_path):

@@ -2,7 +2,8 @@
 
 The classifier slides over each video, the localizer proposes segments from what it saw, and both are joined. Written are
 VIDEO.json and VIDEO.csv with all segments, VIDEO.png with the best ones over time, and VIDEO.html, a page with the video and
-these segments to be clicked.
+these segments to be clicked. A video that is shorter than a clip, has another frame rate than those learnt on, or in which
+nothing is sure, is noted.
 """
 
 import argparse
@@ -70,6 +71,8 @@ def run(arguments: Sequence[str]) -> int:
                 print(f"kinema: {error}", file=sys.stderr)
                 failed += 1
                 continue
+            for note in localizer.notes(file, segments):
+                print(f"note: {path.name}: {note}", file=sys.stderr)
             kept = [segment for segment in segments if segment.score >= options.min_score]
             page = write_results(options.output, path, file.duration, kept, top=options.top, facts=localizer.facts)
             print(f"{path.name}: {len(kept)} segments, {page}")

@@ -1,20 +1,25 @@
 """From a raw video to its segments: a classifier's features, a localizer's proposals, and names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
 
 from kinema.data.untrimmed.clip_grid import ClipGrid
-from kinema.data.untrimmed.feature_files import FeatureFile
+from kinema.data.untrimmed.feature_files import SUFFIX, FeatureFile, describe
 from kinema.localization.extraction import read_facts
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.bmn import BMN
 from kinema.training.extractor import Extractor
 from kinema.training.record import find_run
 from kinema.training.restore import Predictor
+
+_RATE_APART = 0.1
+_UNSURE = 0.2
+_FILES_LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Localizer:
         extractor: The classifier, sliding as it did for the features that the network learnt on.
         network: The trained network.
         names: What classes are called, by the id that is a detection's label.
+        fps: Frames per second of the videos that the network learnt on; None where no feature file tells.
     """
 
     extractor: Extractor
     network: BMN
     names: Callable[[Any], str]
+    fps: float | None = None
 
     @classmethod
     def of_runs(
@@ -73,7 +80,7 @@ class Localizer:
                 f"the localizer {localizer} learnt on features that {classifier} does not give ({found}); give the run that "
                 f"made those in {folder}, or train a localizer on features of this one"
             )
-        return cls(extractor, network, _namer(network))
+        return cls(extractor, network, _namer(network), _rate_of(folder))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -92,6 +99,25 @@ class Localizer:
         found = self.network.propose(file)
         return file, [FoundSegment(each.start, each.end, self.names(each.label), each.score) for each in found]
 
+    def notes(self, file: FeatureFile, segments: Sequence[FoundSegment]) -> list[str]:
+        """What one should know of the segments of a video before one trusts them, a sentence each."""
+        told = []
+        if round(file.duration * file.fps) < file.clip_frames:
+            told.append(
+                f"it lasts {file.duration:.2f} s and a clip {file.clip_frames / file.fps:.2f} s; its first and last frame are "
+                "repeated, and little can be found"
+            )
+        if self.fps is not None and abs(file.fps / self.fps - 1) > _RATE_APART:
+            told.append(
+                f"it has {file.fps:g} frames per second, and the localizer learnt on videos of {self.fps:g}, so everything "
+                f"seems {'slower' if file.fps > self.fps else 'faster'}; encode it at that rate, or learn on features of "
+                "'kinema features --target-fps'"
+            )
+        best = max((each.score for each in segments), default=_UNSURE)
+        if best < _UNSURE:
+            told.append(f"its best score is {best:.2g}, so no segment is sure")
+        return told
+
 
 def _features_of(run: str | Path) -> Path:
     config = yaml.safe_load(find_run(run).config.read_text(encoding="utf-8"))
@@ -101,6 +127,11 @@ def _features_of(run: str | Path) -> Path:
             f"the localizer {run} learnt on the features in {root}, which are not there; say where they lie now with --features"
         )
     return root
+
+
+def _rate_of(features: Path) -> float | None:
+    files = sorted(features.glob(f"*{SUFFIX}"))[:_FILES_LOOKED_AT]
+    return median(describe(path).fps for path in files) if files else None
 
 
 def _namer(network: BMN) -> Callable[[Any], str]:
