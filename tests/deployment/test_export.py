@@ -2,19 +2,29 @@
 
 import importlib.util
 import math
+import random
+import re
+from fractions import Fraction
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from untrained import make_module, small_clips, write_checkpoint, write_video
 
 import kinema
+from conftest import REPOSITORY
 from kinema.benchmarks.exports import moved
 from kinema.cli import main
+from kinema.data.clips import EvalClips
+from kinema.data.sampling import Dense, Segments, draw_clips
+from kinema.data.transforms import EvalTransform
 from kinema.deployment import exported, writing
 from kinema.deployment.export import export_classifier, export_network
 from kinema.deployment.exported import facts_as_text, facts_from_text, open_exported
+from kinema.deployment.instructions import frames_in_words, pixels_in_words
 from kinema.deployment.writing import ExportError
 from kinema.models import MODELS
 from kinema.training import TSM
@@ -230,17 +240,80 @@ def test_a_checkpoint_is_exported_with_all_that_its_user_must_know(format, check
     assert main(["export", "--checkpoint", str(checkpoint), "--format", format, "--output", str(path)]) == 0
     told = capsys.readouterr().out
     assert "16 folded into convolutions, 0 left" in told and "largest difference of a logit from the network" in told
+    assert "input clip: float32 B x 3 x 4 x 32 x 32\noutput logits: float32 B x 4\n" in told and "averaging" in told
     run = open_exported(path)
     facts = run.facts
     assert facts["model"] == "tsm_nano" and facts["class_names"] == ["falling", "rising", "turning", "waiting"]
     assert (facts["num_frames"], facts["size"], facts["resize"], facts["bgr"]) == (4, 32, 40, False)
     assert facts["checkpoint"] == checkpoint.name and facts["options"]["shift_fraction"] == 0.25
+    assert facts["frames"].startswith("the middle frame of each of 4 equal parts of the video")
+    assert "short side has 40 pixels" in facts["pixels"] and "softmax" in facts["averaging"]
     assert facts["producer"] == f"kinema {kinema.__version__}" and len(facts["commit"]) in (0, 40)
     predictor = Predictor.from_checkpoint(checkpoint)
     views = torch.stack([view.pixels for view in predictor.clips(video)])
     mean, std = (torch.tensor(facts[name]).view(1, 3, 1, 1, 1) for name in ("mean", "std"))
     scores = run((views / 255 - mean) / std).softmax(dim=1).mean(dim=0)
     torch.testing.assert_close(scores.double(), predictor(video), rtol=1e-4, atol=1e-5)
+
+
+def test_the_program_of_the_readme_gives_the_scores_of_predict(checkpoint, video, tmp_path, monkeypatch):
+    text = (REPOSITORY / "experiments" / "deployment" / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    path = tmp_path / "it.onnx"
+    assert main(["export", "--checkpoint", str(checkpoint), "--format", "onnx", "--output", str(path)]) == 0
+    predictor = Predictor.from_checkpoint(checkpoint)
+    np.save(tmp_path / "frames.npy", predictor.clips(video)[0].pixels.permute(1, 2, 3, 0).numpy())
+    monkeypatch.chdir(tmp_path)
+    names = {"print": lambda text: None}
+    exec(program, names)
+    np.testing.assert_allclose(names["scores"], predictor(video).numpy(), rtol=1e-4, atol=1e-5)
+    assert names["names"] == predictor.class_names
+
+
+def cut_by_words(frame, words):
+    """A square of a frame (H, W, 3), as `pixels_in_words` says, computed by Pillow."""
+    short, size = (int(number) for number in re.search(r"side has (\d+) pixels.* of (\d+) x", words).groups())
+    height, width = frame.shape[:2]
+    scale = short / min(height, width)
+    wanted = (int(width * scale) if width > height else short, int(height * scale) if height > width else short)
+    picture = Image.fromarray(frame).resize(wanted, Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in picture.size)
+    return np.asarray(picture.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("num_clips", [1, 2])
+@pytest.mark.parametrize("scheme", [Segments(4), Dense(4, 3), Dense(4, 20), Dense(4, 20, "repeat_last")])
+def test_the_words_say_which_frames(scheme, num_clips):
+    clips = EvalClips(scheme, EvalTransform(32, 40), num_clips=num_clips)
+    words, n = frames_in_words(clips), 50
+    if isinstance(scheme, Segments):
+        wanted = [[int((i + (0.5 + k / num_clips) % 1) * n / 4) for i in range(4)] for k in range(num_clips)]
+        assert "floor((i + 1/2) n / 4) for i = 0 to 3" in words and ("2 clips" in words) == (num_clips == 2)
+    else:
+        span = 4 * scheme.stride_frames
+        free = max(n - span, 0)
+        firsts = [free // 2] if num_clips == 1 else [0, free]
+        wanted = [[first + i * scheme.stride_frames for i in range(4)] for first in firsts]
+        loop = scheme.short_video == "loop"
+        wanted = [[index % n if loop else min(index, n - 1) for index in clip] for clip in wanted]
+        assert words.startswith(f"4 frames, {scheme.stride_frames} apart, ") and ("2 clips" in words) == (
+            num_clips == 2
+        )
+        assert f"floor((n - {span}) / 2)" in words or num_clips == 2
+        assert words.endswith("goes on at the start" if loop else "repeats the last frame")
+    drawn = draw_clips(
+        scheme, video_frames=n, fps=Fraction(25), kind=clips.kind, num_clips=num_clips, rng=random.Random(0)
+    )
+    assert [clip.indices for clip in drawn] == wanted
+
+
+@pytest.mark.parametrize("shape", [(48, 65), (71, 48), (41, 43)])
+def test_the_words_say_how_a_frame_is_cut(shape):
+    clips = EvalClips(Segments(1), EvalTransform(32, 40))
+    frame = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    (ours,) = clips.transform(torch.from_numpy(frame).permute(2, 0, 1)[None])
+    theirs = cut_by_words(frame, pixels_in_words(clips))
+    assert np.abs(ours[0].permute(1, 2, 0).numpy().astype(int) - theirs).max() <= 1, "rounding to whole values"
 
 
 def test_several_classifiers_have_an_output_each(clips, tmp_path):

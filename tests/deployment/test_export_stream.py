@@ -88,6 +88,7 @@ def test_the_mean_over_frames_is_what_the_network_says_of_the_clip(tmp_path, cap
     arguments = ["export", "--checkpoint", str(checkpoint), "--format", "torch", "--output", str(path), "--stream"]
     assert main(arguments) == 0
     told = capsys.readouterr().out
+    assert "input frame: float32 B x 3 x 32 x 32\ninput state." in told and "states begin as zeros" in told
     assert "any number of streams at a time" in told and "16 folded into convolutions, 0 left" in told
     run = open_exported(path)
     clip = torch.randn(2, 3, 6, 32, 32, generator=torch.Generator().manual_seed(5))

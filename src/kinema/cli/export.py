@@ -4,8 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kinema.cli.classifier import add_classifier, load_predictor
+
+if TYPE_CHECKING:
+    from kinema.deployment.export import Exported
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,4 +40,22 @@ def run(arguments: Sequence[str]) -> int:
     print(f"{written.path}: {written.num_bytes / 2**20:.1f} MiB{opset}, any number of {what} at a time")
     print(f"batch norms: {written.folded} folded into convolutions, {written.norms_left} left")
     print(f"largest difference of a logit from the network: {written.max_difference:.1e}")
+    _tell_use(written)
     return 0
+
+
+def _tell_use(written: "Exported") -> None:
+    """What a program gives and gets, and where it finds the rest."""
+    from kinema.deployment.export_stream import STATE
+    from kinema.deployment.exported import FACTS_FILE
+
+    for what, tensors in (("input", written.inputs), ("output", written.outputs)):
+        for name, shape in tensors.items():
+            print(f"{what} {name}: float32 {' x '.join(('B', *map(str, shape)))}")
+    if any(name.startswith(STATE) for name in written.inputs):
+        print("states begin as zeros; give each next.NAME as state.NAME with the following frame")
+    where = "its metadata properties" if written.format == "onnx" else f"its extra file {FACTS_FILE}"
+    print(
+        f"{where} say which frames, how pixels are cut and normalised, and the names of the classes: see the keys frames,"
+    )
+    print("pixels, mean, std, bgr, averaging and class_names, and experiments/deployment for a program of ten lines")

@@ -6,7 +6,7 @@ those of the export. Batch norms are folded into convolutions first (`kinema.dep
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from kinema.deployment.exported import Format
 from kinema.deployment.folding import fold_batch_norms
+from kinema.deployment.instructions import average_in_words, frames_in_words, pixels_in_words
 from kinema.deployment.writing import (
     DEFAULT_OPSET,
     TOLERANCE,
@@ -44,6 +45,7 @@ class Exported:
         norms_left: Batch norms that are still there.
         num_bytes: Size of the file, and of the file of weights beside it where there is one.
         opset: Version of ONNX's operators; None for torch.
+        inputs, outputs: Names and shapes without the axis of the batch, in their order; all of float32.
     """
 
     path: Path
@@ -53,6 +55,8 @@ class Exported:
     norms_left: int
     num_bytes: int
     opset: int | None = None
+    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    outputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def export_classifier(predictor: Predictor, path: str | Path, format: Format, *, opset: int | None = None) -> Exported:
@@ -98,6 +102,9 @@ def classifier_facts(predictor: Predictor) -> dict[str, Any]:
         "bgr": normalisation.bgr,
         "scheme": repr(clips.scheme),
         "average": module.average,
+        "frames": frames_in_words(clips),
+        "pixels": pixels_in_words(clips),
+        "averaging": average_in_words(module.average),
         "input": "clip: float32 (B, C, T, H, W), RGB unless bgr, (pixel / 255 - mean) / std",
         "output": "raw logits (B, K); scores are their softmax",
         "checkpoint": predictor.checkpoint.name if predictor.checkpoint else "",
@@ -187,7 +194,21 @@ class Prepared:
             tolerance=tolerance,
         )
         reached = (opset or DEFAULT_OPSET) if format == "onnx" else None
-        return Exported(path, format, difference, self.folded, self.norms_left, size_on_disk(path), reached)
+        return Exported(
+            path,
+            format,
+            difference,
+            self.folded,
+            self.norms_left,
+            size_on_disk(path),
+            reached,
+            _shapes(self.inputs, self.cases[0].inputs),
+            _shapes(outputs, self.cases[0].wanted),
+        )
+
+
+def _shapes(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape[1:]) for name, tensor in zip(names, tensors, strict=True)}
 
 
 def prepare(network: nn.Module, clip_shape: Sequence[int], *, fold: bool = True) -> Prepared:

@@ -70,6 +70,8 @@ def export_stream(predictor: Predictor, path: str | Path, format: Format, *, ops
     facts = classifier_facts(predictor)
     facts["input"] = "frame: float32 (B, C, H, W), RGB unless bgr, (pixel / 255 - mean) / std; and every state.NAME"
     facts["output"] = "raw logits of the frame, whose mean over frames is the clip's; and every next.NAME"
+    facts["frames"] = "one frame of the stream after the other, as far apart as those of a clip in training"
+    facts["averaging"] = "the softmax of the mean of the logits since the start are the scores of what was seen so far"
     network = predictor.module.network
     if isinstance(network, Streaming):
         try:

@@ -18,7 +18,19 @@ from torch import Tensor
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 FACTS_FILE = "kinema.json"
-_TEXTS = ("producer", "model", "commit", "checkpoint", "input", "output", "scheme", "average")
+_TEXTS = (
+    "producer",
+    "model",
+    "commit",
+    "checkpoint",
+    "input",
+    "output",
+    "scheme",
+    "average",
+    "frames",
+    "pixels",
+    "averaging",
+)
 
 
 def need_packages(*names: str, extra: str) -> None:
