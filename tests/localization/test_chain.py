@@ -12,7 +12,6 @@ import yaml
 
 from kinema.data.motion import prepare_untrimmed
 from kinema.data.untrimmed.feature_files import read
-from kinema.localization.extraction import read_facts
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.localizer import Localizer
 from kinema.training.restore import Predictor
@@ -152,11 +151,6 @@ def test_a_localizer_is_no_classifier(tmp_path):
     torch.save({"kinema": {"module": "BMN"}, "hyper_parameters": {}, "state_dict": {}}, path)
     with pytest.raises(ValueError, match=r"is a localizer \(BMN\), and a classifier is needed"):
         Predictor.from_checkpoint(path)
-
-
-def test_features_of_unknown_origin(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"write features with 'kinema features'.*'kinema validate'"):
-        read_facts(tmp_path)
 
 
 def test_weights_alone_and_a_checkpoint_without_its_run(cli, untrimmed, classifier, tmp_path):

@@ -223,7 +223,7 @@ def test_a_folder_of_features_of_unknown_origin_is_refused(tmp_path):
     (tmp_path / "out" / "extraction.json").unlink()
     with pytest.raises(FeatureError, match=r"no extraction\.json"):
         all_of(videos, tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="not from 'kinema features'"):
+    with pytest.raises(FileNotFoundError, match=r"write features with 'kinema features'.*'kinema validate'"):
         read_facts(tmp_path / "out")
 
 
