@@ -110,6 +110,7 @@ def test_what_makes_networks_small_is_known_to_them():
     for name in MODELS:
         options = small_options(name, 64)
         assert set(options) <= set(list_options(name)), name
+    assert small_options("tadaformer_l14", 64)["image_size"] == 56
     assert small_options("uniformer_s", 64)["depths"] == (1, 1, 2, 1) and "depths" not in small_options("tsm_nano", 64)
 
 

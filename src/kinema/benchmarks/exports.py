@@ -65,7 +65,7 @@ def small_options(name: str, size: int) -> dict[str, Any]:
     if "depths" in options and not name.startswith("uniformer"):
         del options["depths"]
     if "image_size" in known:
-        options["image_size"] = size
+        options["image_size"] = size // 14 * 14 if name.endswith("_l14") else size  # whole patches
     if name == "slowfast_r50":
         options["alpha"] = 4  # 8 frames would leave the slow pathway one
     return options
@@ -96,7 +96,8 @@ def measure_export(
         num_threads: Threads of PyTorch and of onnxruntime alike.
     """
     torch.manual_seed(0)
-    shape = (1, 3, num_frames, size, size)
+    side = options.get("image_size", size)
+    shape = (1, 3, num_frames, side, side)
     clip = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     network = settled(moved(create_model(name, NUM_CLASSES, num_frames, **options)), clip)
     with torch.no_grad():
