@@ -41,7 +41,7 @@ def compare_workers(
     folder: Path,
     *,
     workers: Sequence[int] = (1, 2),
-    copies: int = 96,
+    copies: int = 72,
     reencoded_copies: int = 4,
     rounds: int = 3,
 ) -> list[PreparationRow]:
