@@ -68,3 +68,10 @@ def test_what_is_refused(arguments, message, network, tmp_path, capsys):
     torch.save(network.state_dict(), tmp_path / "a.pth")
     assert main(["convert", str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_help_lists_the_layouts(capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "authors of TSM, TAdaConv, TimeSformer and UniFormer" in told and "Hugging Face (TimeSformer)" in told

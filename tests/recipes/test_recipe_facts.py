@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 
 from conftest import REPOSITORY
+from kinema.models import list_models, list_options
 from kinema.sweeps.recipes import read_recipes
 from kinema.training.optim import Optimizer
 
@@ -297,3 +298,14 @@ def test_runs_to_start_from_exist(recipes):
             whole = other.removeprefix("experiments/recipes/")
             assert (whole if "/" in whole else f"{name.partition('/')[0]}/{whole}") in recipes, (name, other)
     assert "kinetics400/tsm_r50_8x8" in named["ucf101/tsm_r50_8f"]
+
+
+def test_weights_of_others_name_networks_and_options_that_there_are():
+    text = (FOLDER / "README.md").read_text().partition("## Weights of others")[2].partition("<!-- recipes")[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 20
+    for _, _, _, build in rows:
+        words = re.findall(r"`(\w+)(?:=\w+)?`", build)
+        networks = [word for word in words if word in list_models()]
+        options = {option for name in networks for option in list_options(name)}
+        assert build == "the same" or (networks and set(words) - set(networks) <= options), build

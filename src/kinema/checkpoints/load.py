@@ -45,6 +45,12 @@ from kinema.operators.tubelet import TubeletConv
 
 Source = str | Path | Mapping[str, Any] | nn.Module
 Inflation = Literal["mean", "centre"]
+LAYOUTS = (
+    "kinema, the authors of TSM, TAdaConv, TimeSformer and UniFormer, lucidrains/TimeSformer-pytorch, mmaction2 (TSN, TSM, "
+    "TimeSformer, UniFormer), Hugging Face (TimeSformer), ResNet and MobileNetV2 of timm and torchvision, ConvNeXt and CLIP of "
+    "their authors and of timm, and ViT of timm"
+)
+"""What is read, in words."""
 
 _ORIGINS: tuple[ModuleType, ...] = (
     own,
@@ -121,11 +127,11 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
 def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean") -> LoadReport:
     """Start from the weights of an image network, of another data set, or of the same trunk with other operators.
 
-    The trunk must be the same. A classifier of another size, and operators that the checkpoint lacks, keep their initial
-    values; what is left over of the checkpoint is not used. The report lists both, and what was computed: kernels of a
-    network in three dimensions from those of images, the first convolution for another number of input channels
-    (`kinema.checkpoints.inflate`), position embeddings for another number of patches or frames, and the gated steps of a
-    space-time transformer from the attention of the same block.
+    Layouts are those of `load_checkpoint`; the options of a run are not compared. The trunk must be the same. A classifier of
+    another size, and operators that the checkpoint lacks, keep their initial values; what is left over of the checkpoint is
+    not used. The report lists both, and what was computed: kernels of a network in three dimensions from those of images,
+    the first convolution for another number of input channels (`kinema.checkpoints.inflate`), position embeddings for
+    another number of patches or frames, and the gated steps of a space-time transformer from the attention of the same block.
 
     Args:
         model, source: As for `load_checkpoint`.
@@ -229,9 +235,7 @@ def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
         if origin.recognises(names):
             return origin.translate(names)
     raise ValueError(
-        f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of kinema, the "
-        "authors of TSM, TAdaConv, TimeSformer and UniFormer, lucidrains/TimeSformer-pytorch, mmaction2, ResNet and "
-        "MobileNetV2 of timm and torchvision, ConvNeXt and CLIP of their authors and of timm, and ViT of timm"
+        f"no known layout has names such as {_some(dict.fromkeys(sorted(names), ''))}; known are those of {LAYOUTS}"
     )
 
 

@@ -11,8 +11,15 @@ from kinema.cli.profile import network_options
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="kinema convert", description=__doc__)
-    parser.add_argument("source", type=Path, help="a run folder, its checkpoint, or weights of any layout kinema reads")
+    from kinema.checkpoints.load import LAYOUTS
+
+    parser = argparse.ArgumentParser(
+        prog="kinema convert",
+        description=__doc__,
+        epilog=f"Layouts that are read: those of {LAYOUTS}. experiments/recipes says which network to name for each. Layouts "
+        "that are written: kinema's, and the official one of the TAdaConv family.",
+    )
+    parser.add_argument("source", type=Path, help="a run folder, its checkpoint, or weights of any layout below")
     parser.add_argument("target", type=Path, help="file to write: .safetensors for kinema, .pyth or .pth for official")
     parser.add_argument("--to", choices=("kinema", "official"), required=True, help="layout to write")
     parser.add_argument("--model", help="name of the network; a run knows its own")
