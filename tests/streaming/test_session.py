@@ -1,5 +1,6 @@
 """A session says of a stream what the network says of its frames, and begins anew where it should."""
 
+import re
 from fractions import Fraction
 from math import inf
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from cameras import FPS, NAMES, classifier, encoded, grey, texture
 
+from conftest import REPOSITORY
 from kinema.data.transforms import EvalTransform
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.session import StreamSession, frame_difference, small_grey
@@ -151,3 +153,11 @@ def test_what_is_no_frame_is_refused(predictor):
         with pytest.raises(ValueError, match=r"\(H, W, 3\) of uint8"):
             session.see(wrong, Fraction(0))
     assert session.see(grey(3), Fraction(0)).scores.shape == (len(NAMES),)
+
+
+def test_the_steps_of_the_readme_run():
+    text = (REPOSITORY / "experiments" / "causal" / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names = {}
+    exec(program, names)
+    assert len(names["steps"]) == 8 and names["logits"].shape == (1, 12)
