@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lightning import Callback
 
 from conftest import metrics_of
 from kinema.cli import main
+from kinema.cli.training import quieten
 
 FIT = ("--trainer.max_epochs", 1)
 
@@ -250,3 +252,12 @@ def test_data_modules_are_known_by_name(capsys):
 def test_an_unknown_data_module_is_told_the_known_ones(capsys):
     assert main(["fit", "--model", "TSM", "--data", "MotonData"]) == 2
     assert "did you mean MotionData?" in capsys.readouterr().err
+
+
+def test_pytorch_s_advice_on_workers_is_not_repeated_and_other_warnings_stay():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.resetwarnings()
+        quieten()
+        torch.utils.data.DataLoader([1], num_workers=10_000)
+        warnings.warn("This DataLoader is another matter", UserWarning, stacklevel=1)
+    assert [str(each.message) for each in told] == ["This DataLoader is another matter"]

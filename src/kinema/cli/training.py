@@ -314,6 +314,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # PyTorch says it of every loader of a recipe where there are fewer cores than on the machine it was written for.
+    warnings.filterwarnings("ignore", message="This DataLoader will create .* worker processes in total")
 
 
 def _summarise(cli: TrainingCLI, status: int) -> None:
