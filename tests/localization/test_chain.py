@@ -105,6 +105,13 @@ def test_from_videos_to_segments(cli, untrimmed, classifier, tmp_path):
     cli("localize", video, *runs, *where, config=None, status=1)
     assert "say where they lie now with --features" in cli.output.err
     cli("localize", video, *runs, *where, "--features", moved, config=None)
+    plain = (tmp_path / "out" / "mine.png").read_bytes()
+    told = json.loads((untrimmed / "annotations.json").read_text())
+    told["database"]["mine"] = told["database"]["val_000b"]
+    (tmp_path / "mine.json").write_text(json.dumps(told))
+    outlined = ["--annotations", tmp_path / "mine.json"]
+    cli("localize", video, *runs, *where, "--features", moved, *outlined, config=None)
+    assert (tmp_path / "out" / "mine.png").read_bytes() != plain
     facts = json.loads((moved / "extraction.json").read_text())
     (moved / "extraction.json").write_text(json.dumps(facts | {"weights": "others"}))
     with pytest.raises(ValueError, match="weights: others there"):

@@ -24,6 +24,12 @@ def run(arguments: Sequence[str]) -> int:
         metavar="FOLDER",
         help="features the localizer learnt on; where its run found them by default",
     )
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="JSON in ActivityNet's form: what happens in these videos is outlined in the pictures",
+    )
     parser.add_argument("--top", type=int, default=20, help="segments in picture and page; the files have all")
     parser.add_argument("--min-score", type=float, default=0.0, help="leave out less sure segments everywhere")
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of the runs")
@@ -35,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.data.decoding import DecodeError
     from kinema.data.progress import progress_bar
     from kinema.data.untrimmed.feature_files import FeatureError
+    from kinema.data.untrimmed.segments import read_activitynet
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer
 
@@ -46,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"two videos are called {twice} and would share their results; localize them apart")
+        annotations = None if options.annotations is None else read_activitynet(options.annotations)
         localizer = Localizer.of_runs(
             options.classifier,
             options.localizer,
@@ -74,7 +82,15 @@ def run(arguments: Sequence[str]) -> int:
             for note in localizer.notes(file, segments):
                 print(f"note: {path.name}: {note}", file=sys.stderr)
             kept = [segment for segment in segments if segment.score >= options.min_score]
-            page = write_results(options.output, path, file.duration, kept, top=options.top, facts=localizer.facts)
+            page = write_results(
+                options.output,
+                path,
+                file.duration,
+                kept,
+                top=options.top,
+                facts=localizer.facts,
+                annotations=annotations,
+            )
             print(f"{path.name}: {len(kept)} segments, {page}")
     if failed:
         print(f"kinema: {failed} of {len(videos)} videos could not be decoded", file=sys.stderr)

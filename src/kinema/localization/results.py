@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kinema.data.untrimmed.segments import Annotations
 from kinema.localization.page import write_page
 from kinema.localization.segment_files import FoundSegment, write_csv, write_json
 from kinema.localization.timeline import draw_timeline
@@ -17,6 +18,7 @@ def write_results(
     *,
     top: int = 20,
     facts: Mapping[str, Any] | None = None,
+    annotations: Annotations | None = None,
 ) -> Path:
     """Write `<video>.json`, `.csv`, `.png` and `.html` into a folder; returns the page.
 
@@ -27,11 +29,15 @@ def write_results(
         segments: What was found, best first.
         top: How many of them picture and page show, in the order of time.
         facts: What the JSON file says beside them.
+        annotations: What happens in videos of this name is outlined in the picture.
     """
     write_json(folder / f"{video.stem}.json", video.name, duration, segments, facts or {})
     write_csv(folder / f"{video.stem}.csv", segments)
     shown = sorted(segments[:top], key=lambda each: (each.start, each.end, -each.score))
-    draw_timeline(folder / f"{video.stem}.png", duration, shown, title=video.name)
+    truth = [] if annotations is None else annotations.by_video().get(video.stem, [])
+    names = [] if annotations is None else annotations.classes
+    picture = folder / f"{video.stem}.png"
+    draw_timeline(picture, duration, shown, truth=truth, truth_names=names, title=video.name)
     page = folder / f"{video.stem}.html"
     note = f"The {len(shown)} surest of {len(segments)} segments, in the order of time; the surer, the darker."
     write_page(page, video, duration, shown, note=note)
