@@ -40,7 +40,7 @@ def test_top_five_are_printed_and_a_bad_file_does_not_stop_the_rest(run, cli, mo
 
 
 def test_a_folder_that_is_no_run(cli, tmp_path):
-    cli("predict", "x.mp4", "--run", tmp_path, config=None, status=1)
+    cli("predict", tmp_path, "--run", tmp_path, config=None, status=1)
     assert "is no run" in cli.output.err
 
 
