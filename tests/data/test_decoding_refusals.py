@@ -9,9 +9,9 @@ from pathlib import Path
 
 import av
 import pytest
-from painted import decode_everything, write_sound, write_video
 
 from kinema.data.decoding import DecodeError, containers, open_video
+from painted import decode_everything, write_sound, write_video
 
 BOTH = pytest.mark.parametrize("as_bytes", [False, True], ids=["path", "bytes"])
 
