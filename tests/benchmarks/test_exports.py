@@ -43,6 +43,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(exports, "create_model", lambda *arguments, **options: Tiny())
 
 
+@pytest.mark.slow
 def test_a_row_of_parity_and_speed(tiny):
     row = measure_export("tsm_nano", {"width": 8}, num_frames=2, size=8, rounds=2, num_threads=1)
     assert set(row.differences) == set(row.mib) == {"onnx", "torch"} and not row.failures

@@ -1,8 +1,11 @@
 """Growth with the frames of a clip: every network and length has its row, also the one that runs out of memory."""
 
+import pytest
+
 from kinema.benchmarks.growth import GrowthRow, draw_growth, growth_table, measure_growth
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_stays_in_the_table(tmp_path):
     networks = {"small": ("timesformer_nano", {}), "wrong": ("timesformer_nano", {"num_heads": 3})}
     rows = measure_growth(networks, [2], size=64, rounds=1)
@@ -18,6 +21,7 @@ def test_what_does_not_fit_stays_in_the_table(tmp_path):
     assert (tmp_path / "growth.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_it_was_stopped_is_not_measured_again():
     told = []
     known = [GrowthRow("small", 2, 7.0, 8.0)]

@@ -60,6 +60,7 @@ def test_a_long_stream_is_watched_from_end_to_end(network):
         sustain("it", network, frames=3, readings=4)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     path = tmp_path / "speed.json"
     networks = ["tsn_nano", "tsm_nano:causal=true", "tada2d_nano:causal=true"]

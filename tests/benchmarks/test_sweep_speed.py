@@ -30,6 +30,7 @@ def sweep(tmp_path):
     return read_sweep(tmp_path / "sweep.yaml")
 
 
+@pytest.mark.slow
 def test_own_time_and_what_a_second_worker_brings(sweep, tmp_path):
     one, two = measure_sweep(sweep, waits, tmp_path / "runs", num_runs=4)
     assert (one.workers, one.runs, two.workers, two.runs) == (1, 4, 2, 4)

@@ -50,6 +50,7 @@ def test_bench_videos_are_made_once_and_are_what_they_claim(videos, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_ratios_of_loaders_are_of_clips_per_second():
     turns = []
 
@@ -113,6 +114,7 @@ def test_every_pass_of_ours_draws_anew(videos):
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_decoders_are_compared_on_the_same_clips(videos, monkeypatch):
     seen = []
 

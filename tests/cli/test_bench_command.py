@@ -11,6 +11,7 @@ from kinema.benchmarks.tables import speed_table
 from kinema.cli import main
 
 
+@pytest.mark.slow
 def test_networks_side_by_side(tmp_path, capsys):
     arguments = ["bench", "model", "tsn_nano", "tsm_nano:shift_fraction=0.5", "--num-classes", "4", "--size", "32"]
     assert main([*arguments, "--rounds", "2", "--json", str(tmp_path / "rows.json")]) == 0
@@ -26,6 +27,7 @@ def test_an_unknown_network(capsys):
     assert "tsn_nano" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_loaders_decoders_and_memory(tmp_path, capsys):
     arguments = ["bench", "data", "--folder", str(tmp_path), "--num-videos", "2", "--seconds", "3", "--rounds", "1"]
     assert main([*arguments, "--memory-clips", "20", "--json", str(tmp_path / "rows.json")]) == 0
@@ -35,6 +37,7 @@ def test_loaders_decoders_and_memory(tmp_path, capsys):
     assert [row["name"] for row in results["8 segments"]["loaders"]] == ["kinema", "pytorchvideo"]
 
 
+@pytest.mark.slow
 def test_sources_and_augmentation(tmp_path, capsys, monkeypatch):
     pytest.importorskip("litdata")
     monkeypatch.setattr("kinema.benchmarks.data_sources._PASSES", 1)
@@ -87,6 +90,7 @@ def test_rand_augment_is_compared_on_equal_terms():
     assert [row.ratio for row in rows if "torchvision" in row.name] == [1, 1] and all(row.cpu_ms > 0 for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "size"), [("calibrated", "8x8"), ("operators", "16x8"), ("depthwise", "4x6x5")])
 def test_layers(kind, size, tmp_path, capsys):
     path = tmp_path / "layers.json"

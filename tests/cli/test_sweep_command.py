@@ -39,6 +39,7 @@ def for_all(motion_root):
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_rows_table_picture_and_verdict(sweep, for_all, tmp_path, capsys, cli):
     file = sweep(claims=[{"variant": "half", "above": "none", "paper": "figure 2"}])
     where = ["--root", str(tmp_path / "runs"), "--workers", "2"]
@@ -74,6 +75,7 @@ def test_a_sweep_leaves_rows_table_picture_and_verdict(sweep, for_all, tmp_path,
     assert "has no place for results" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_that_fail_are_told_and_kept(sweep, for_all, tmp_path, capsys):
     file = sweep({"none": {}, "wild": {"model.init_args.optimizer.lr": 1.0e30}}, seeds=[0])
     assert main(["sweep", str(file), "--root", str(tmp_path / "runs"), "--workers", "1", *for_all]) == 1

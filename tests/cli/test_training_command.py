@@ -185,6 +185,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_names_of_its_videos(cli):
     assert (run / "error.log").is_file()
 
 
+@pytest.mark.slow
 def test_wandb_is_offline_without_a_key(cli, monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)

@@ -36,6 +36,7 @@ def test_logits(network):
         assert distance(model(clip)[0], wanted["logits"]) < (1e-4 if large else 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [QUICK], indirect=True)
 def test_logits_of_changed_clips(network):
     model, wanted = network
@@ -44,6 +45,7 @@ def test_logits_of_changed_clips(network):
             assert distance(model(clip)[0, :8], wanted[f"logits_{change}"]) < 1e-6, change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [QUICK], indirect=True)
 def test_tokens_of_every_step(network):
     """Mean, standard deviation and l2 norm of what the authors' modules return; token order does not matter to these."""

@@ -32,6 +32,7 @@ def check(found):
     assert found["die"].startswith("failed: ")
 
 
+@pytest.mark.slow
 def test_submitit(sweep, tmp_path, monkeypatch):
     pytest.importorskip("submitit")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

@@ -167,6 +167,7 @@ def test_a_run_that_another_experiment_has_is_taken_over(sweep, tmp_path):
     assert runs_of(one, tmp_path, elsewhere=elsewhere) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "kill"), reason="signals of POSIX")
 def test_no_process_stays_behind_when_the_sweep_is_killed(sweep, tmp_path):
     sweep("sleep")
@@ -213,6 +214,7 @@ def test_no_worker_is_told():
     assert Local(threads=10**6).workers == 1
 
 
+@pytest.mark.slow
 def test_a_recorded_number_can_be_computed_again(sweep, tmp_path):
     two = sweep("well", "fine")
     with pytest.raises(ValueError, match=r"no run of .* with seed 0 is recorded"):

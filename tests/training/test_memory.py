@@ -19,6 +19,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is on Linux")
 @pytest.mark.parametrize(("wanted", "told"), [("1", "True"), ("0", "False")])
 def test_pages_are_kept(wanted, told):

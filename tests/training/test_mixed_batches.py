@@ -76,6 +76,7 @@ class StopAt(Callback):
             trainer.save_checkpoint(trainer.default_root_dir + "/half.ckpt")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_mixes_as_the_uninterrupted_one_whatever_the_workers(cli):
     options = ["--data.mixing.mixup", 0.8, "--data.num_repeats", 2]
     options = ["fit", *RUN, *options, "--data.augment.rand_augment", "rand-m7-n2-mstd0.5-inc1"]

@@ -39,6 +39,7 @@ def keep_every_step(monkeypatch):
     monkeypatch.setattr(Checkpoints, "_save", save)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_from_any_step_to_the_same_weights(cli, keep_every_step, workers):
     whole = cli("fit", *RUN, "--run.checkpoint_every_steps", 1, "--data.num_workers", workers)

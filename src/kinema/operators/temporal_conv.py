@@ -54,7 +54,9 @@ class TemporalConv(nn.Module):
             ValueError: If the convolution sees the future.
         """
         if not self.causal:
-            raise ValueError("this convolution sees frames to come; build it with causal=True to run frame by frame")
+            raise ValueError(
+                "this convolution sees frames to come, so it cannot run on a stream; build it with causal=True"
+            )
         batch, channels, height, width = frame.shape
         return frame.new_zeros(batch, channels, self.kernel_size - 1, height, width)
 
