@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
 from kinema.cli.training import TrainingCLI
+
+from conftest import REPOSITORY
 
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*_example.sh"))
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY
 from kinema.cli import main
+
+from conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 

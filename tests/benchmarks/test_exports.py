@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import kinema
-from conftest import REPOSITORY
 from kinema.benchmarks import exports
 from kinema.benchmarks.exports import (
     ExportRow,
@@ -23,6 +22,8 @@ from kinema.benchmarks.exports import (
 from kinema.cli import main
 from kinema.deployment.writing import ExportError
 from kinema.models import MODELS, list_options
+
+from conftest import REPOSITORY
 
 TIMES = {"median_ms": 5.0, "least_ms": 4.0, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
 FAST = {"median_ms": 3.0, "least_ms": 1.0, "ratio": 0.6, "ratio_low": 0.5, "ratio_high": 0.7}

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from conftest import REPOSITORY
 from kinema.benchmarks.measured import measured_table
+
+from conftest import REPOSITORY
 
 FILES = sorted((REPOSITORY / "experiments").glob("*/*.json"))
 

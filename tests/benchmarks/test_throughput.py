@@ -19,6 +19,7 @@ from kinema.benchmarks.throughput import (
 from kinema.data.decoding import open_video
 from kinema.data.sampling import Dense, Segments
 from kinema.data.transforms import TrainTransform
+
 from painted import numbers_in, write_video
 
 

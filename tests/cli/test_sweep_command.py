@@ -6,9 +6,10 @@ import re
 import pytest
 import torch
 
-from conftest import REPOSITORY, TINY, metrics_of
 from kinema.cli import main
 from kinema.sweeps.collect import read_results
+
+from conftest import REPOSITORY, TINY, metrics_of
 
 BASE = REPOSITORY / "experiments" / "quickstart" / "tsm.yaml"
 VARIANTS = {"none": {"model.init_args.shift_fraction": 0}, "half": {"model.init_args.shift_fraction": 0.5}}

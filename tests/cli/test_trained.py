@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from conftest import REPOSITORY, TINY
 from kinema.cli import trained
 from kinema.cli.trained import trained_run
 from kinema.training.restore import Predictor, data_of_run
+
+from conftest import REPOSITORY, TINY
 
 
 @pytest.fixture

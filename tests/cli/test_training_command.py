@@ -9,9 +9,10 @@ import torch
 import yaml
 from lightning import Callback
 
-from conftest import metrics_of
 from kinema.cli import main
 from kinema.cli.training import quieten
+
+from conftest import metrics_of
 
 FIT = ("--trainer.max_epochs", 1)
 

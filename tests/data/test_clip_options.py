@@ -8,6 +8,7 @@ import torch
 from kinema.data.augmentation.mixing import Mixing
 from kinema.data.augmentation.options import Augmentation
 from kinema.data.published_sampling import PublishedIntervals
+
 from motion_module import module
 
 

@@ -4,11 +4,12 @@ import shutil
 
 import pytest
 import torch
-from motion_module import module
 
 from kinema.data.clips import collate
 from kinema.data.datasets import UTDMHADDepth
 from kinema.data.manifest import ManifestError
+
+from motion_module import module
 
 
 def epoch_of(data, epoch=0):

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from painted import WIDTH, numbers_in, write_video
 
 from kinema.data.decoding import DecodeError, index_cache, open_video, packets, pyav_reader
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.decoding.pyav_reader import PyAVReader
+
+from painted import WIDTH, numbers_in, write_video
 
 KINDS = {
     "B-frames": ("video.mp4", {"options": {"g": "12", "bf": "3"}}),

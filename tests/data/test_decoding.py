@@ -7,9 +7,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from painted import decode_everything, numbers_in, write_video
 
 from kinema.data.decoding import DecodeError, index_cache, open_video, packets
+
+from painted import decode_everything, numbers_in, write_video
 
 UNEVEN_STEPS = np.random.default_rng(1).integers(1, 40, 40)
 UNEVEN = np.cumsum(UNEVEN_STEPS).tolist()

@@ -7,11 +7,12 @@ import time
 
 import pytest
 import torch
-from painted import numbers_in, write_video
 from torch.utils.data import DataLoader, Dataset
 
 from kinema.data.decoding import DecodeError, index_cache, open_video, packets, pyav_reader
 from kinema.data.decoding.pyav_reader import PyAVReader
+
+from painted import numbers_in, write_video
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from painted import decode_everything, numbers_in, write_video
 
 from kinema.data.decoding import DecodeError, index_cache, open_video, packets
+
+from painted import decode_everything, numbers_in, write_video
 
 GOP = 12
 

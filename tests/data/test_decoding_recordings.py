@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from painted import decode_everything
 
 from kinema.data.decoding import DecodeError, index_cache, open_video, packets
 from kinema.data.inspection import inspect_video
+
+from painted import decode_everything
 
 SHARED = Path(os.environ.get("KINEMA_SHARED", Path(__file__).parents[3] / "shared"))
 CLIPS = SHARED / "data" / "unit_clips"

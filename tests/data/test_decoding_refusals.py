@@ -11,6 +11,7 @@ import av
 import pytest
 
 from kinema.data.decoding import DecodeError, containers, open_video
+
 from painted import decode_everything, write_sound, write_video
 
 BOTH = pytest.mark.parametrize("as_bytes", [False, True], ids=["path", "bytes"])

@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from painted import numbers_in, write_video
 
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.decoding.torchcodec_reader import load_torchcodec
+
+from painted import numbers_in, write_video
 
 try:
     load_torchcodec()

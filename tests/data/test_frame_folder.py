@@ -7,14 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from painted import numbers_in, paint
 from PIL import Image
 
-from archives import write_frames
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.decoding import DecodeError
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.inspection import inspect_pictures
+
+from archives import write_frames
+from painted import numbers_in, paint
 
 FRAMES = np.stack([paint(number) for number in range(20)])
 

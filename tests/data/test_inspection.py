@@ -5,9 +5,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from painted import write_sound, write_video
 
 from kinema.data.inspection import inspect_video, inspect_videos
+
+from painted import write_sound, write_video
 
 
 def test_facts_of_a_whole_video(tmp_path):

@@ -13,12 +13,13 @@ from fractions import Fraction
 
 import pytest
 
-from archives import make_archive, write_media
 from kinema.cli import main
 from kinema.data import inspection_jobs, prepare
 from kinema.data.datasets.archives import build_archive
 from kinema.data.manifest import ManifestError
 from kinema.data.prepare import TooManyLost, prepare_archive
+
+from archives import make_archive, write_media
 
 CLIPS = {"num_frames": 4, "size": 32, "resize": 32, "batch_size": 2, "num_workers": 0, "train_crop": "center"}
 ALONE = {"num_workers": 1, "progress": False}

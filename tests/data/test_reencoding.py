@@ -8,7 +8,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from painted import numbers_in, paint, write_video
 from torchvision.transforms.v2.functional import resize
 
 from kinema.cli import main
@@ -17,6 +16,8 @@ from kinema.data.decoding import open_video
 from kinema.data.decoding.pyav_reader import PyAVReader
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.reencoding import Encoding, ReencodingError, frame_numbers, reencode_set, reencode_video
+
+from painted import numbers_in, paint, write_video
 
 
 def read(path):

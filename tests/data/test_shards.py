@@ -10,11 +10,7 @@ from fractions import Fraction
 import pytest
 import torch
 from lightning import Callback
-from motion_module import module
-from painted import numbers_in, write_video
 
-from archives import make_archive
-from conftest import metrics_of
 from kinema.data.decoding import index_cache, open_video
 from kinema.data.decoding.file_part import FilePart, PartReader
 from kinema.data.decoding.frame_folder import FrameFolders
@@ -23,6 +19,11 @@ from kinema.data.shards.layout import ShardError
 from kinema.data.shards.source import ShardedVideos
 from kinema.data.shards.storage import ObjectStore
 from kinema.data.shards.write import shard_videos
+
+from archives import make_archive
+from conftest import metrics_of
+from motion_module import module
+from painted import numbers_in, write_video
 
 
 def write(sources, root, output, **options):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from conftest import metrics_of
 from kinema.evaluation.frame_order import reorder_frames
+
+from conftest import metrics_of
 
 
 def numbered(clips, frames):

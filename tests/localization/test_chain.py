@@ -15,6 +15,7 @@ from kinema.data.untrimmed.feature_files import read
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.localizer import Localizer
 from kinema.training.restore import Predictor
+
 from made import feature_file
 
 

@@ -14,6 +14,7 @@ from kinema.localization.inference import Detection, PostProcessing, propose
 from kinema.localization.network import BoundaryMaps, BoundaryMatchingNetwork
 from kinema.localization.results_file import read_detections, write_detections
 from kinema.localization.scoring import detection_metrics
+
 from made import CLASSES, feature_file
 
 SEGMENTS = [(4.0, 10.0, 1), (17.0, 21.0, 2)]

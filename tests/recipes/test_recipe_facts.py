@@ -5,10 +5,11 @@ from dataclasses import fields
 
 import pytest
 
-from conftest import REPOSITORY
 from kinema.models import list_models, list_options
 from kinema.sweeps.recipes import read_recipes
 from kinema.training.optim import Optimizer
+
+from conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "experiments" / "recipes"
 

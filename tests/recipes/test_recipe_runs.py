@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from archives import make_archive
-from conftest import REPOSITORY, metrics_of
 from kinema.cli import main
 from kinema.sweeps.recipes import read_recipe, read_recipes
+
+from archives import make_archive
+from conftest import REPOSITORY, metrics_of
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,12 @@ import torch
 import yaml
 
 import kinema
-from conftest import REPOSITORY
 from kinema.cli.training import TrainingCLI
 from kinema.data.datasets.archives import ARCHIVES
 from kinema.sweeps.recipes import TABLE_MARKS, read_recipe, read_recipes, write_recipes
 from kinema.training.optim import parameter_groups
+
+from conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "experiments" / "recipes"
 FILES = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))

@@ -9,12 +9,13 @@ import pytest
 import torch
 from cameras import FPS, NAMES, classifier, encoded, grey, texture
 
-from conftest import REPOSITORY
 from kinema.data.transforms import EvalTransform
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.session import StreamSession, frame_difference, small_grey
 from kinema.streaming.sources import VideoFile
 from kinema.training import TSM
+
+from conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from kinema.data.loader import sample_seed
 from kinema.data.untrimmed.feature_files import read_video
 from kinema.training import BMN, bmn
 from kinema.training.callbacks import Checkpoints
+
 from made import CLASSES, made_set
 
 SIZES = ["--model.dim=8", "--model.dim_collapsed=8", "--model.dim_map=8", "--model.num_samples=4", "--model.groups=1"]

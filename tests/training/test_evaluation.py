@@ -10,11 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from conftest import REPOSITORY, metrics_of
 from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.task_views import TaskScores
 from kinema.evaluation.views import VideoScores
 from kinema.training.classifier import NonFiniteLossError, VideoClassifier, need_finite
+
+from conftest import REPOSITORY, metrics_of
 
 
 def rows_of(run, part="val"):

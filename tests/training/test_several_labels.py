@@ -8,12 +8,13 @@ import yaml
 from lightning import Trainer, seed_everything
 from torch.nn import functional as F
 
-from archives import make_archive
-from conftest import REPOSITORY, metrics_of
 from kinema.data.augmentation.mixing import Mixing
 from kinema.training import TSM
 from kinema.training.restore import Predictor
 from kinema.training.tasks import AllRight
+
+from archives import make_archive
+from conftest import REPOSITORY, metrics_of
 
 CLIPS = {"num_frames": 4, "size": 32, "resize": 32, "num_workers": 0, "train_crop": "center"}
 

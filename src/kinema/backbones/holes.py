@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
@@ -104,7 +104,8 @@ class MixedConvolution(nn.Module):
         self.conv = conv
 
     def forward(self, frames: Float[Tensor, "BT C H W"]) -> Float[Tensor, "BT D H W"]:
-        shorter = None if self.mixer.on_stream else getattr(self.mixer.operator, "then_pointwise", None)
+        own = None if self.mixer.on_stream else getattr(self.mixer.operator, "then_pointwise", None)
+        shorter = cast("Callable[..., Tensor] | None", own)
         if shorter is not None and self._is_pointwise() and not self._is_watched() and _are_plain(frames):
             return self.mixer.on_clips(partial(shorter, weight=self.conv.weight), frames)
         return self.conv(self.mixer(frames))

@@ -1,7 +1,7 @@
 """Options that leave no trace in tensors: those a run was trained with, compared with those a network was built with."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ def refuse_other_options(model: nn.Module, hparams: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If an option differs, and with it what is computed.
     """
-    built: Mapping[str, Any] | None = getattr(model, "built_with", None)
+    built = cast("Mapping[str, Any] | None", getattr(model, "built_with", None))
     if built is None:
         return
     name = built["name"]

@@ -132,13 +132,17 @@ def _clips(options: argparse.Namespace) -> "EvalClips":
 def _named(predictor: "Predictor", file: Path) -> "Predictor":
     from dataclasses import replace
 
+    from kinema.training.restore import without_names
+
     names = _read_names(file)
     if len(names) != len(predictor.class_names) or predictor.module.tasks:
         raise ValueError(
             f"{file} names {len(names)} classes and the classifier has {len(predictor.class_names)}; give one name a line"
         )
+    file_read = predictor.checkpoint
+    unnamed = () if file_read is None else without_names(predictor.module, file_read)
     predictor.module.class_names = names
-    return replace(predictor, notes=tuple(note for note in predictor.notes if "--classes" not in note))
+    return replace(predictor, notes=tuple(note for note in predictor.notes if note not in unnamed))
 
 
 def _read_names(file: Path) -> list[str]:

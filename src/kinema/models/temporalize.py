@@ -164,7 +164,9 @@ def temporalize(
     for name, module in places.items():
         if in_blocks:
             width = cast(int, model.embed_dim)
-            hole = TokenHole(_built(factory, width), clips, name, width, getattr(model, "num_prefix_tokens", 0))
+            hole = TokenHole(
+                _built(factory, width), clips, name, width, cast(int, getattr(model, "num_prefix_tokens", 0))
+            )
         else:
             width = cast(nn.Conv2d, module).in_channels
             hole = ClipHole(_built(factory, width), clips, name, width)
@@ -312,7 +314,8 @@ def _sizes(model: nn.Module, channels: int) -> list[tuple[int, int]]:
     Raises:
         ValueError: If it takes none.
     """
-    config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    told = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None) or {}
+    config = cast("dict[str, Any]", told)
     meant = tuple(config.get("input_size", (3, 224, 224)))[1:]
     own = next((size for module in model.modules() if (size := _image_size(module)) is not None), None)
     sizes = [own, meant] if own is not None else [meant]

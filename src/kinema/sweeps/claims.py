@@ -15,12 +15,13 @@ the interval does, and is *undecided* between the two.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from kinema.sweeps.collect import Difference, RunRow, mean_interval, paired_difference
 
 Verdict = Literal["agrees", "disagrees", "undecided"]
-_KINDS = ("above", "near", "at_most", "at_least")
+Kind = Literal["above", "near", "at_most", "at_least"]
+_KINDS = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Claim:
     """
 
     variant: str
-    kind: Literal["above", "near", "at_most", "at_least"]
+    kind: Kind
     other: str | None
     points: float
     paper: str = ""
@@ -77,7 +78,7 @@ def read_claim(told: Any, variants: Sequence[str]) -> Claim:
     if kind == "near" and "by" not in told:
         raise ValueError(f"the claim {dict(told)!r} does not say how near; add by, in points")
     points = float(told.get("by", 0) if other is not None else told[kind])
-    return Claim(told["variant"], kind, other, points, told.get("paper", ""), told.get("metric", "top1"))
+    return Claim(told["variant"], cast(Kind, kind), other, points, told.get("paper", ""), told.get("metric", "top1"))
 
 
 def judge(claim: Claim, rows: Sequence[RunRow]) -> tuple[Verdict, Difference | None]:

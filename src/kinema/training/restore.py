@@ -119,7 +119,7 @@ class Predictor:
                 f"{path} was taken out of its run and is older than checkpoints that say how clips are cut; put it back, as "
                 "RUN/checkpoints/NAME.ckpt, or say the number of frames and their size (--num-frames and --size)"
             )
-        notes = (*_without_names(module, path), *_unfinished(config.get("trainer", {}), done, path))
+        notes = (*without_names(module, path), *_unfinished(config.get("trainer", {}), done, path))
         return cls(module.to(device), clips, path, notes)
 
     @classmethod
@@ -211,7 +211,7 @@ class Predictor:
         return logits.softmax(1).mean(0).cpu()
 
 
-def _without_names(module: VideoClassifier, path: Path) -> tuple[str, ...]:
+def without_names(module: VideoClassifier, path: Path) -> tuple[str, ...]:
     if module.class_names or module.tasks:
         return ()
     return (f"{path.name} was written without the names of its classes, so numbers are shown; name them by --classes",)

@@ -12,13 +12,14 @@ import pytest
 import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
-from archives import EPIC_COLUMNS, SOMETHING, epic_row, make_archive, write_csv, write_frames
 from kinema.data import datasets
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.datasets.archive import ArchiveData
 from kinema.data.datasets.archives import ARCHIVES, build_archive
 from kinema.data.manifest import ManifestError
 from kinema.data.sampling import Segments, draw_clips
+
+from archives import EPIC_COLUMNS, SOMETHING, epic_row, make_archive, write_csv, write_frames
 
 OPTIONS = {"howto100m": {"min_videos": 2}}
 CLIPS = {"num_frames": 4, "size": 32, "resize": 32, "batch_size": 2, "num_workers": 0, "train_crop": "center"}

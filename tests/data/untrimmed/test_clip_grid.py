@@ -9,6 +9,7 @@ import torch
 from kinema.data.decoding import open_video
 from kinema.data.transforms import EvalTransform
 from kinema.data.untrimmed.clip_grid import BLOCK_FRAMES, ClipGrid, clips_on
+
 from painted import numbers_in, write_video
 
 

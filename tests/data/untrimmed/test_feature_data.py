@@ -9,6 +9,7 @@ import torch
 from kinema.data.untrimmed.feature_data import FeatureData
 from kinema.data.untrimmed.feature_files import FeatureError, read, read_video, write
 from kinema.data.untrimmed.segments import AnnotationError
+
 from made import CLASSES, made_set
 
 
