@@ -1,6 +1,8 @@
 """Clips from the cache are those that decoding gives, and a video that cannot be decoded is told as before."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -87,6 +89,23 @@ def test_a_full_disk_leaves_nothing_behind(motion, tmp_path, monkeypatch):
             tmp_path / "frames", [motion / "videos" / "val_00000a.mp4"], 36, num_workers=0, progress=False
         )
     assert not [path for path in (tmp_path / "frames").iterdir() if path.is_dir()]
+
+
+UNGUARDED = """
+from pathlib import Path
+from kinema.data.frame_cache import prepare_frame_cache
+prepare_frame_cache(Path("frames"), [Path(r"{video}")], 36, num_workers=1, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_that_its_processes_would_run_again_is_told_so_and_does_not_wait_for_itself(motion, tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED.format(video=motion / "videos" / "val_00000a.mp4"))
+    ran = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode != 0
+    assert "__main__" in ran.stderr and "run again by each of them" in ran.stderr
 
 
 def test_crops_of_the_whole_frame_need_it_as_it_is(motion):

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass
 from fractions import Fraction
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -143,6 +143,7 @@ def prepare_frame_cache(
 
     Raises:
         OSError: If the frames cannot be written; what was written is removed.
+        RuntimeError: If a script that has no `if __name__ == "__main__":` asks for processes: each would run the script again.
     """
     paths = sorted(set(paths))
     stats = {path: path.stat() for path in paths if path.is_file()}
@@ -151,6 +152,12 @@ def prepare_frame_cache(
     folder = root / f"{short_side}px-{len(paths)}-{digest}"
     if (folder / _INDEX).is_file():
         return FrameCache(folder)
+    begun_by_import = getattr(current_process(), "_inheriting", False)
+    if num_workers and begun_by_import:  # else it would wait for its parent's lock for ever
+        raise RuntimeError(
+            "a script that decodes in several processes is run again by each of them: put what it does below "
+            "'if __name__ == \"__main__\":'"
+        )
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{folder.name}.lock"):
         if not (folder / _INDEX).is_file():
