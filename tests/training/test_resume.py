@@ -72,6 +72,35 @@ def test_sigterm_leaves_a_checkpoint_that_goes_on_exactly(cli):
         assert torch.equal(value, weights(resumed)[name])
 
 
+class TerminateBetweenSteps(Callback):
+    """While the gradients of three batches are added up."""
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.current_epoch == 0 and index == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_added_up_gradients_make_their_step_before_a_run_stops_or_saves(cli, monkeypatch):
+    saved = []
+    save = Checkpoints._save
+
+    def watched(self, trainer, name):
+        saved.append((name, trainer.global_step, trainer.fit_loop.epoch_loop._should_accumulate()))
+        save(self, trainer, name)
+
+    monkeypatch.setattr(Checkpoints, "_save", watched)
+    summed = (*RUN, "--trainer.accumulate_grad_batches", 3)
+    whole = cli("fit", *summed, "--run.checkpoint_every_steps", 2)
+    assert [step for name, step, _ in saved if name == "last"] == [2, 3, 4, 6, 6]
+    stopped = cli("fit", *summed, "--trainer.callbacks+", "test_resume.TerminateBetweenSteps", status=143)
+    assert saved[-1] == ("last", 2, False)
+    resumed = cli("fit", *summed, "--ckpt_path", stopped)
+    assert {**losses(stopped), **losses(resumed)} == losses(whole)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), f"{name} differs"
+
+
 def test_going_on_in_the_same_folder_appends_and_keeps_the_time(cli):
     first = cli("fit", "--trainer.max_epochs", 1)
     seconds = json.loads((first / "metrics.json").read_text())["seconds"]

@@ -27,16 +27,25 @@ class Checkpoints(Callback):
 
     `last` is written every `every_steps` optimiser steps, after every epoch, and on SIGTERM. `best` is the epoch whose
     validation was best by the module's headline: top-1, or average mAP. Both replace the old file in one step: a run killed
-    while saving keeps the one before.
+    while saving keeps the one before. Where gradients of several batches are added up, a file is written behind the step they
+    make, and SIGTERM waits for it: no checkpoint holds gradients, so a run would go on without those.
     """
 
     def __init__(self, run: RunFolder, every_steps: int | None = None) -> None:
         self.run, self.every_steps = run, every_steps
         self.best, self.best_epoch = -1.0, -1
+        self._sigterm_waits = False
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
+        signals = trainer._signal_connector
+        if trainer.fit_loop.epoch_loop._should_accumulate():
+            if signals.received_sigterm:
+                self._sigterm_waits, signals.received_sigterm = True, False
+            return
+        if self._sigterm_waits:
+            self._sigterm_waits, signals.received_sigterm = False, True
         due = self.every_steps and trainer.global_step % self.every_steps == 0
         if due or trainer.received_sigterm:
             self._save(trainer, "last")
