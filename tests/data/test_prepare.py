@@ -15,6 +15,7 @@ import pytest
 
 from kinema.cli import main
 from kinema.data import inspection_jobs, prepare
+from kinema.data.alone import Busy, alone
 from kinema.data.datasets.archives import build_archive
 from kinema.data.manifest import ManifestError
 from kinema.data.prepare import TooManyLost, prepare_archive
@@ -71,6 +72,75 @@ def test_epic_times_and_both_labels_survive(tmp_path):
     for split in ("train", "val"):
         wanted = [(r.path, r.labels, r.start, r.end, r.subject) for r in listed.where(split=split).records]
         assert [(r.path, r.labels, r.start, r.end, r.subject) for r in read[split].records] == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now", "told"),
+    [
+        ("kinetics400", {}, {"frames": "{:05d}.jpg"}, "frames and frames_fps: None"),
+        ("ssv1", {}, {"frames": None}, r"frames and frames_fps: \['\{:05d\}.jpg', '12'\]"),
+        ("howto100m", {"min_videos": 2}, {"min_videos": 2, "test_fraction": 0.5}, "test_fraction: 0.29[0-9]*"),
+        ("howto100m", {"min_videos": 2}, {"min_videos": 3}, "min_videos: 2"),
+    ],
+)
+def test_a_manifest_of_other_options_is_refused(tmp_path, name, before, now, told):
+    data = make_archive(name, tmp_path, **CLIPS, **before)
+    prepare_archive(data, **ALONE)
+    data.setup()
+    other = build_archive(name, str(tmp_path), subset=True, **CLIPS, **now)
+    with pytest.raises(ManifestError, match=f"was prepared with {told}, and .* is asked for now"):
+        other.setup()
+
+
+def test_a_disk_that_is_full_before_the_manifest_leaves_none_that_looks_new(ssv2, monkeypatch):
+    prepare_archive(ssv2, **ALONE)
+    labels = next(ssv2.root.rglob("something-something-v2-train.json"))
+    rows = json.loads(labels.read_text())
+    rows[0]["template"] = rows[-1]["template"]
+    labels.write_text(json.dumps(rows))
+    written = prepare.write_durably
+
+    def full(path, text):
+        if path.name == "ssv2.csv":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(path, text)
+
+    monkeypatch.setattr(prepare, "write_durably", full)
+    with pytest.raises(OSError, match="goes on from there"):
+        prepare_archive(ssv2, **ALONE)
+    with pytest.raises(ManifestError, match=r"is not the annotation file that ssv2\.csv was made from"):
+        ssv2.setup()
+
+
+def test_pictures_that_are_damaged_or_mended_in_place_are_looked_at_again(tmp_path):
+    data = make_archive("ssv1", tmp_path, **CLIPS)
+    prepare_archive(data, **ALONE)
+    picture = sorted(tmp_path.rglob("00003.jpg"))[0]
+    whole, known = picture.read_bytes(), picture.stat()
+    picture.write_bytes(whole[:40])
+    damaged = prepare_archive(data, allow_missing=1.0, **ALONE)
+    assert sum(split.get("ok", 0) for split in damaged.counts.values()) == 11
+    picture.write_bytes(whole)
+    os.utime(picture, ns=(known.st_atime_ns, known.st_mtime_ns))
+    mended = prepare_archive(data, **ALONE)
+    assert sum(split.get("ok", 0) for split in mended.counts.values()) == 12
+
+
+def test_a_preview_beside_the_folders_hides_none_of_them(tmp_path):
+    data = make_archive("ssv1", tmp_path, **CLIPS)
+    picture = next(tmp_path.rglob("00001.jpg"))
+    for folder in (tmp_path, picture.parent.parent):
+        shutil.copy(picture, folder / "overview.png")
+    assert prepare_archive(data, **ALONE).counts == {"train": {"ok": 6}, "val": {"ok": 6}}
+
+
+def test_two_at_a_time_do_not_write_into_one_journal(ssv2):
+    with (
+        alone(ssv2.root / ".ssv2.journal.lock", "preparing"),
+        pytest.raises(Busy, match=r"another process is preparing .*ssv2.csv"),
+    ):
+        prepare_archive(ssv2, **ALONE)
+    prepare_archive(ssv2, **ALONE)
 
 
 def test_times_are_written_exactly():

@@ -60,7 +60,8 @@ class VideoDataModule(LightningDataModule):
         train_scale: Share of the area that `random_resized` keeps, smallest and largest.
         train_jitter: Smallest and largest short side in pixels, drawn for each training clip that is cut at `random`.
         train_jitter_inverse: Draw the reciprocal of the short side, so that small ones come more often.
-        flip: Probability of mirroring a training clip; leave it 0 where classes name a side.
+        flip: Probability of mirroring a training clip; refused where a class names a side, unless `flip_pairs` says what
+            becomes of it.
         flip_pairs: Names of classes that swap when mirrored; `auto` derives them from the words left, right and clockwise in
             the names of the classes.
         augment: RandAugment, colours and erasing in training.
@@ -159,7 +160,7 @@ class VideoDataModule(LightningDataModule):
         )
         if eval_size is None and eval_resize is None:
             eval_resize = resize
-        self.flip, self.flip_pairs = flip, flip_pairs or []
+        self.flip, self.flip_pairs = flip, flip_pairs
         self.folders = None if frames is None else FrameFolders(frames, frames_fps)
         self.eval_clips = EvalClips(
             self.scheme,
@@ -356,11 +357,19 @@ class VideoDataModule(LightningDataModule):
         return self.class_names.index(name)
 
     def _flip_pairs(self) -> list[tuple[str, str]]:
-        if self.flip_pairs != "auto":
+        if self.flip_pairs is not None and self.flip_pairs != "auto":
             return list(self.flip_pairs)
-        from kinema.data.datasets.mirror_pairs import mirror_pairs  # its folder holds data modules, built on this one
+        from kinema.data.datasets.mirror_pairs import mirror_pairs, mirrored_name  # its folder is built on this one
 
-        return mirror_pairs(self.class_names)
+        if self.flip_pairs == "auto":
+            return mirror_pairs(self.class_names)
+        sided = next((name for name in self.class_names if mirrored_name(name) != name), None)
+        if self.flip and sided is not None:
+            raise ValueError(
+                f"flip={self.flip} mirrors clips, one of '{sided}' then shows '{mirrored_name(sided)}', labelled as before; "
+                "set flip_pairs to auto, flip to 0, or flip_pairs to [] to mirror clips nonetheless"
+            )
+        return []
 
     def _read_from_shards(self, where: str) -> None:
         """Take the folder of the shards for the data root, and videos out of it."""

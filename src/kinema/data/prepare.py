@@ -6,9 +6,11 @@ written at the end, in one step.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -20,6 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from kinema.data.alone import alone
 from kinema.data.datasets.archive import ArchiveData, facts_path, hash_of
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.inspection import VideoFacts
@@ -31,7 +34,7 @@ from kinema.data.progress import progress_bar
 LOST = ("missing", "undecodable", "outside")
 """What a sample cannot be used for: no file, no frame that decodes, or a time range beyond the end of the video."""
 
-_FORMAT = 1
+_FORMAT = 2
 _AT_A_TIME = 8  # videos handed to a process together
 _SLACK = 1  # seconds that a time range may reach beyond the end: lists are rounded, and videos cut on keyframes
 
@@ -96,11 +99,13 @@ def prepare_archive(
     out = data.prepared_path if out is None else out
     records = listing.manifest.records
     places = {record.path: resolve(record, data.root) for record in records}
-    folders = None if data.folders is None else [data.folders.template, str(data.folders.fps)]
-    header = {"format": _FORMAT, "every_frame": every_frame, "sha256": sha256, "pictures": folders}
+    pictures = data.listing_options["frames and frames_fps"]
+    header = {"format": _FORMAT, "every_frame": every_frame, "sha256": sha256, "pictures": pictures}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with Journal(out.with_name(f".{out.stem}.journal"), header) as journal:
+        journal_path = out.with_name(f".{out.stem}.journal")
+        lock = journal_path.with_name(f"{journal_path.name}.lock")
+        with alone(lock, f"preparing {out}"), Journal(journal_path, header) as journal:
             _inspect_all(journal, places, data.folders, num_workers, every_frame, sha256, progress)
             found = journal.entries
         statuses = [_status(record, places[record.path], found) for record in records]
@@ -118,8 +123,9 @@ def prepare_archive(
             listing.notes,
             _problems_path(out),
         )
-        _write_facts(data, listing.manifest, listing.files, prepared)
+        # The facts last: they vouch that the manifest beside them is of the annotation files of now.
         write_durably(out, _manifest_text(listing.manifest, statuses, found))
+        _write_facts(data, listing.manifest, listing.files, prepared)
     except OSError as error:
         raise OSError(
             f"cannot write {out}: {error}; what was written so far stays valid: make room, or name another file, and run the "
@@ -185,13 +191,18 @@ def _num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _state(place: Path) -> list[int] | None:
-    """What changes when a file does; None where there is none."""
+def _state(place: Path) -> list[int | str] | None:
+    """What changes when a file does, or one of the pictures in a folder; None where there is none."""
     try:
         facts = place.stat()
+        if not stat.S_ISDIR(facts.st_mode):
+            return [facts.st_size, facts.st_mtime_ns]
+        with os.scandir(place) as entries:
+            held = sorted((entry.name, entry.stat()) for entry in entries)
     except OSError:
         return None
-    return [facts.st_size, facts.st_mtime_ns]
+    told = "".join(f"{name}\0{of.st_size}\0{of.st_mtime_ns}\n" for name, of in held)
+    return [len(held), hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()]
 
 
 def _entry(facts: VideoFacts) -> dict[str, Any]:
@@ -251,6 +262,7 @@ def _write_facts(data: ArchiveData, manifest: Manifest, files: Sequence[Path], p
     names = [file.absolute() for file in files]
     facts = {
         "archive": data.archive_name,
+        "options": data.listing_options,
         "classes": manifest.tasks or manifest.class_names,
         "samples": prepared.counts,
         "frame_rates": prepared.frame_rates,

@@ -19,9 +19,11 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from kinema.data.alone import alone
 from kinema.data.decoding import DecodeError
 from kinema.data.decoding.canvas import Checklist
 from kinema.data.decoding.pyav_reader import PyAVReader
+from kinema.data.journal import write_durably
 from kinema.data.manifest import VIDEO_SUFFIXES
 from kinema.data.progress import progress_bar
 
@@ -29,6 +31,7 @@ SETTINGS, UNREADABLE = "reencoding.json", "unreadable.csv"
 _FRAMES_AT_ONCE = 512  # of a video, in memory at their small size; between two lots some frames are decoded twice
 # An announced duration includes a soundtrack and is often rounded; less than this share of it, and frames are missing.
 _SHORTEST_SHARE = Fraction(9, 10)
+_UNFINISHED = "unfinished"
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # what the next video would meet too
 
 Outcome = Literal["written", "kept", "unreadable"]
@@ -91,7 +94,7 @@ def reencode_video(source: Path, target: Path, encoding: Encoding) -> None:
         OSError: If the target cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.{_UNFINISHED}")
     try:
         with PyAVReader(source) as video:
             _encode(video, unfinished, encoding)
@@ -122,6 +125,15 @@ def reencode_set(
     encoding, root, out = encoding or Encoding(), root.resolve(), out.resolve()
     sources = _sources(root, out)
     _agree(out, encoding)
+    with alone(out / ".lock", f"encoding videos into {out}"):
+        return _encode_all(sources, root, out, encoding, num_workers, progress)
+
+
+def _encode_all(
+    sources: list[Path], root: Path, out: Path, encoding: Encoding, num_workers: int | None, progress: bool
+) -> Reencoded:
+    for leftover in out.rglob(f".*.{_UNFINISHED}"):  # of a run that was killed
+        leftover.unlink()
     unreadable: dict[str, str] = {}
     counts: dict[Outcome, int] = {"written": 0, "kept": 0, "unreadable": 0}
 
@@ -186,7 +198,13 @@ def _agree(out: Path, encoding: Encoding) -> None:
     """Note how the videos are encoded; refuse to add others to them."""
     settings = out / SETTINGS
     if settings.is_file():
-        held = json.loads(settings.read_text(encoding="utf-8"))
+        try:
+            held = json.loads(settings.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ReencodingError(
+                f"{settings} cannot be read ({error}), so nothing says how the videos beside it are encoded; give another "
+                "folder, or remove this one"
+            ) from error
         if held != asdict(encoding):
             different = [name for name, value in asdict(encoding).items() if held.get(name) != value]
             before, now = ({name: options.get(name) for name in different} for options in (held, asdict(encoding)))
@@ -197,7 +215,7 @@ def _agree(out: Path, encoding: Encoding) -> None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        settings.write_text(json.dumps(asdict(encoding), indent=2) + "\n", encoding="utf-8")
+        write_durably(settings, json.dumps(asdict(encoding), indent=2) + "\n")
     except OSError as error:
         raise ReencodingError(f"cannot write to {out}: {error}") from error
 

@@ -111,6 +111,11 @@ def read_scores(path: Path) -> tuple[VideoScores, list[str], list[str]]:
     """
     with path.open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
+    if any(column.startswith("label.") for column in head):
+        raise ValueError(
+            f"{path} holds scores of several tasks, such as verbs and nouns; only runs of one label a video can be read as one "
+            "table of scores"
+        )
     if head[: len(_SCORE_COLUMNS)] != _SCORE_COLUMNS or not rows:
         raise ValueError(f"{path} is no table of scores; give the val_scores.csv of a run folder")
     class_names = head[len(_SCORE_COLUMNS) :]

@@ -369,6 +369,21 @@ def test_something_v1_lists_that_are_wrong(copy):
         data.read_archive()
 
 
+def test_mirrored_clips_that_would_keep_a_wrong_label_are_refused(made):
+    data = build_archive("ssv1", str(made("ssv1").root), subset=True, flip=0.5, **CLIPS)
+    data.setup()
+    with pytest.raises(
+        ValueError, match="then shows 'Pulling something from right to left', labelled as before; set flip_pairs"
+    ):
+        data.train_dataloader()
+    wanted = build_archive("ssv1", str(made("ssv1").root), subset=True, flip=0.5, flip_pairs=[], **CLIPS)
+    wanted.setup()
+    assert wanted.train_dataloader() is not None
+    harmless = build_archive("ucf101", str(made("ucf101").root), subset=True, flip=0.5, **CLIPS)
+    harmless.setup()
+    assert harmless.train_dataloader() is not None
+
+
 def test_flip_pairs_of_an_archive(made):
     data = build_archive("ssv1", str(made("ssv1").root), subset=True, flip=0.5, flip_pairs="auto", **CLIPS)
     data.setup()
@@ -410,6 +425,26 @@ def test_epic_frames_of_folders_are_those_of_the_list(copy):
     )
     shown = (video.decode(clip.indices).float().mean((1, 2, 3)) / 6).round().int().tolist()
     assert shown == list(range(8, 23)), "frames 8 to 22, the last included"
+
+
+def test_epic_frames_have_the_rate_of_their_video(copy):
+    root = copy("epic100").root
+    header = EPIC_COLUMNS
+    write_csv(root / "EPIC_100_train.csv", [header, epic_row("P01_01", 0, 0.14, 0.37, 1, 1)])
+    write_csv(root / "EPIC_100_validation.csv", [header, epic_row("P02_101", 0, 0.14, 0.37, 1, 1)])
+    for name in ("P01_01", "P02_101"):
+        write_frames(root / "rgb_frames" / name, np.zeros((40, 32, 32, 3), np.uint8), "frame_{:010d}.jpg")
+    write_csv(root / "EPIC_100_video_info.csv", [["video_id", "duration", "fps"], ["P02_101", 0.8, "50.0"]])
+    data = build_archive("epic100", str(root), subset=True, frames="frame_{:010d}.jpg", **CLIPS)
+    data.setup()
+    for split, name, fps in (("train", "P01_01", 60), ("val", "P02_101", 50)):
+        (record,) = data.manifests[split].records
+        assert data.folders.open(data.root / record.path).fps == fps, name
+        assert (record.start * fps, record.end * fps) == (7, 22), "frames 8 to 22, counted from 1"
+    edit(root / "EPIC_100_video_info.csv", "50.0", "fast")
+    again = build_archive("epic100", str(root), subset=True, frames="frame_{:010d}.jpg", **CLIPS)
+    with pytest.raises(ManifestError, match=r"EPIC_100_video_info.csv.*'fast' is no number"):
+        again.setup()
 
 
 def test_epic_overlaps(copy):

@@ -7,6 +7,7 @@ lies, it is read; where not, the annotation files are.
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,15 @@ class ArchiveData(VideoDataModule):
     def archive_name(self) -> str:
         """Name of the data set with the options that change which samples it has: what `prepare` calls its files."""
 
+    @property
+    def listing_options(self) -> dict[str, Any]:
+        """Options that change which samples there are, or where their media lie: a prepared manifest is for these alone.
+
+        Subclasses add their own. Plain values.
+        """
+        pictures = None if self.folders is None else [self.folders.template, str(self.folders.fps)]
+        return {"frames and frames_fps": pictures, "subset": self.subset}
+
     @abstractmethod
     def read_archive(self) -> Listing:
         """Read the annotation files and say where the media of each sample lies, whether it is there or not.
@@ -83,7 +93,10 @@ class ArchiveData(VideoDataModule):
                 f"the shards {self.shards} hold no list {self.prepared_path.name}; write it with 'kinema data prepare', and "
                 f"then the shards with 'kinema data shard ROOT/{self.prepared_path.name}'"
             )
-        whole = read_prepared(self.prepared_path) if self.prepared_path.is_file() else self.read_archive().manifest
+        if self.prepared_path.is_file():
+            whole = read_prepared(self.prepared_path, self.listing_options)
+        else:
+            whole = self.read_archive().manifest
         names = self._class_names()
         if names is not None:
             assert self.classes is not None
@@ -97,13 +110,25 @@ class ArchiveData(VideoDataModule):
         return parts
 
 
-def read_prepared(path: Path) -> Manifest:
+def read_prepared(path: Path, options: Mapping[str, Any]) -> Manifest:
     """Read the manifest that `kinema data prepare` wrote, with the classes in their official order.
 
+    Args:
+        path: The manifest.
+        options: The `listing_options` of the data set that reads it.
+
     Raises:
-        ManifestError: If the file beside it is missing, or an annotation file has changed since.
+        ManifestError: If the file beside it is missing, an annotation file has changed since, or the manifest was written
+            with other options.
     """
     facts = read_facts(path)
+    written = facts.get("options", {})
+    for name in sorted(written.keys() & options.keys()):
+        if written[name] != options[name]:
+            raise ManifestError(
+                f"{path} was prepared with {name}: {written[name]}, and {options[name]} is asked for now; give the same "
+                "options, or run 'kinema data prepare' again with those of now"
+            )
     for name, digest in facts["annotations"].items():
         file = path.parent / name
         if file.is_file() and hash_of(file) != digest:

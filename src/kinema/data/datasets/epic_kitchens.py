@@ -38,7 +38,8 @@ class EpicKitchens100(ArchiveData):
     Args:
         root: Folder that holds the folders of the participants, or `rgb_frames`.
         frames: Name of a frame by its number, `frame_{:010d}.jpg` in the release; None for video files.
-        frames_fps: Frames per second of such folders: 60, and 50 in the videos of the participants P101 and later.
+        frames_fps: Frames per second of such folders, where `EPIC_100_video_info.csv` does not lie beside the lists to say it
+            of each video: about 60 in those of the first release, 50 in most of the second.
         overlaps: Whether stretches with the same verb and noun may overlap. Hands do several things at a time and narrations
             overlap in the release, so they are counted, and refused only if asked for; those of two splits are always.
         archive: Options of `ArchiveData`: annotations, prepared, subset, and those of `VideoDataModule`.
@@ -63,6 +64,7 @@ class EpicKitchens100(ArchiveData):
     def read_archive(self) -> Listing:
         folder = self.annotation_folder("epic-kitchens-100-annotations")
         tasks = {task: self._classes(folder.need(f"EPIC_100_{task}_classes.csv"), task) for task in ("verb", "noun")}
+        self._read_rates()
         media = MediaIndex(self.root, pictures=self.folders is not None)
         samples: list[tuple[VideoRecord, str]] = []
         for split, name in (("train", "train"), ("val", "validation")):
@@ -71,6 +73,24 @@ class EpicKitchens100(ArchiveData):
         refuse_duplicates(((record.metadata["narration_id"], where) for record, where in samples), "narration_id")
         notes = check_overlaps(samples, within_split=self.overlaps, same_class=True)
         return Listing(Manifest([record for record, _ in samples], tasks["verb"], tasks), folder.found, notes)
+
+    def read_manifests(self) -> dict[str, Manifest]:
+        self._read_rates()
+        return super().read_manifests()
+
+    def _read_rates(self) -> None:
+        """Frames per second of each video, which folders of frames do not say."""
+        if self.folders is None:
+            return
+        path = self.annotation_folder("epic-kitchens-100-annotations").find("EPIC_100_video_info.csv")
+        for row in [] if path is None else read_table(path, ("video_id", "fps")):
+            try:
+                rate = Fraction(row["fps"])
+            except ValueError:
+                rate = Fraction(0)
+            if rate <= 0:
+                raise ManifestError(f"{row.where}: the rate '{row['fps']}' is no number of frames per second above 0")
+            self.folders.rates[row["video_id"]] = rate
 
     def _classes(self, path: Path, task: str) -> list[str]:
         rows = read_table(path, ("id", "key"))
@@ -95,7 +115,8 @@ class EpicKitchens100(ArchiveData):
             place = media.find(video, f"{participant}/videos/{video}.MP4", prefer=(participant, "videos"))
         else:
             place = media.find(video, f"rgb_frames/{video}", prefer=(participant, "rgb_frames"))
-            start, end = Fraction(max(first, 1) - 1) / self.folders.fps, Fraction(max(last, 1)) / self.folders.fps
+            fps = self.folders.fps_of(video)
+            start, end = Fraction(max(first, 1) - 1) / fps, Fraction(max(last, 1)) / fps
         verb, noun = (_class(row, task, tasks[task]) for task in ("verb", "noun"))
         facts = {"narration_id": row["narration_id"], "video_id": video}
         return VideoRecord(place, verb, start, end, split, participant, facts, (noun,))

@@ -40,6 +40,10 @@ class HowTo100MTasks(ArchiveData):
     def archive_name(self) -> str:
         return "howto100m"
 
+    @property
+    def listing_options(self) -> dict[str, Any]:
+        return super().listing_options | {"min_videos": self.min_videos, "test_fraction": self.test_fraction}
+
     def read_archive(self) -> Listing:
         folder = self.annotation_folder("HowTo100M")
         path = folder.need("HowTo100M_v1.csv")

@@ -16,8 +16,8 @@ class MediaIndex:
 
     Args:
         root: Data root.
-        pictures: Look for folders of pictures instead of video files. Such a folder is recognised by the first picture in it
-            and is not listed further.
+        pictures: Look for folders of pictures instead of video files: all below the root that hold one. Folders within them
+            are looked at too, for a picture may also lie beside the videos, as a preview of them.
     """
 
     def __init__(self, root: Path, *, pictures: bool = False) -> None:
@@ -65,16 +65,16 @@ class MediaIndex:
         return places[0]
 
     def _look(self, folder: Path) -> list[Path]:
-        deeper = []
+        deeper, noted = [], not self.pictures or folder == self.root
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for each of a million files takes longer
                 suffix = suffix.lower()
-                if suffix in PICTURE_SUFFIXES and self.pictures:
+                if suffix in PICTURE_SUFFIXES and not noted:
                     self._note(folder.name, folder)
-                    return []
+                    noted = True
                 if suffix in VIDEO_SUFFIXES and entry.is_file():
                     if not self.pictures:
                         self._note(stem, folder / entry.name)

@@ -35,6 +35,9 @@ class FrameFolders:
         template: Name of a picture by its number, with one place for it: `{:05d}.jpg`, `img_{:05d}.jpg`, `frame_{:010d}.jpg`.
         fps: Pictures per second. A folder does not say it: 12 for Something-Something V1 and Jester.
 
+    Attributes:
+        rates: Pictures per second of single folders, by their names, where the videos of a set differ; empty at first.
+
     Raises:
         ValueError: If the template has no place for one number or does not end in .jpg, .jpeg or .png, or `fps` is not
             above 0.
@@ -51,6 +54,7 @@ class FrameFolders:
             raise ValueError(f"fps={fps} was given; pictures per second must be above 0")
         self.template = template
         self.fps = Fraction(str(fps))  # the decimal that was written, not the float nearest to it
+        self.rates: dict[str, Fraction] = {}
         self._pattern = re.compile(f"{re.escape(parts['before'])}(\\d+){re.escape(parts['after'])}")
         self._known: dict[Path, tuple[int, int, int]] = {}
         self._lock = threading.Lock()
@@ -69,7 +73,11 @@ class FrameFolders:
         """
         path = Path(path)
         first, count = self._numbers(path)
-        return FrameFolder(path, self.template, first, count, self.fps)
+        return FrameFolder(path, self.template, first, count, self.fps_of(path.name))
+
+    def fps_of(self, name: str) -> Fraction:
+        """Pictures per second of the folder of a name."""
+        return self.rates.get(name, self.fps)
 
     def _numbers(self, path: Path) -> tuple[int, int]:
         """First number and count, remembered for as long as the folder is unchanged: listing 100,000 names takes a while."""
