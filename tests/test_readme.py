@@ -63,9 +63,18 @@ def test_the_kinema_commands_run(motion_root, tmp_path, monkeypatch, cli):
     assert ran == ["fit", "data", "fit", "validate", "predict"]
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_links_lead_somewhere(name):
-    assert name.startswith("http") or (REPOSITORY / name).exists()
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("experiments/**/*.md"), *REPOSITORY.glob("notebooks/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    broken = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
+    assert not broken, f"{page.name} links to {broken}"
+
+
+def test_all_pages_are_looked_at():
+    assert len(PAGES) >= 30
 
 
 def test_it_fits_one_screen():

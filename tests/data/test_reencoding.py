@@ -12,6 +12,7 @@ from torchvision.transforms.v2.functional import resize
 
 from kinema.cli import main
 from kinema.data import reencoding
+from kinema.data.alone import Busy, alone
 from kinema.data.decoding import open_video
 from kinema.data.decoding.pyav_reader import PyAVReader
 from kinema.data.motion.encoding import encode_mp4
@@ -165,6 +166,22 @@ def test_a_full_disk_leaves_what_was_written_whole(source, tmp_path, monkeypatch
     assert [path.name for path in out.rglob("*.mp4")] == ["one.mp4"] and not list(out.rglob("*unfinished*"))
     monkeypatch.setattr(reencoding, "_encode", encode)
     assert reencode_set(source, out, progress=False).written == 1
+
+
+def test_what_a_killed_run_left_is_swept_away_and_half_a_note_is_told(source, tmp_path):
+    out = tmp_path / "small"
+    (out / "a").mkdir(parents=True)
+    (out / "a" / ".one.mp4.4711.unfinished").write_bytes(b"half a video")
+    assert reencode_set(source, out, progress=False).written == 2
+    assert not list(out.rglob("*unfinished*"))
+    with (
+        alone(out / ".lock", "encoding"),
+        pytest.raises(Busy, match=r"another process is encoding videos into .*small"),
+    ):
+        reencode_set(source, out, progress=False)
+    (out / "reencoding.json").write_text("")
+    with pytest.raises(ReencodingError, match=r"reencoding\.json cannot be read"):
+        reencode_set(source, out, progress=False)
 
 
 def test_what_does_not_fit_is_refused(source, tmp_path):
