@@ -129,10 +129,17 @@ def checkpoint_of(path: str | Path, which: str = "last") -> Path:
 
 
 def source_state() -> tuple[str, str]:
-    """Commit and uncommitted changes of the checkout that kinema was imported from; ("", "") outside a checkout."""
-    source = Path(__file__).resolve().parent
+    """Commit of the checkout that kinema was imported from, and uncommitted changes of its source; ("", "") outside a checkout.
+
+    Of the source alone: a sweep writes tables and pictures into the same checkout, and what runs were told is in their
+    `config.yaml`.
+    """
+    source = Path(__file__).resolve().parents[1]
     commit = _git(source, "rev-parse", "HEAD").strip()
-    return commit, _git(source, "diff", "HEAD") if commit else ""
+    if not commit:
+        return "", ""
+    new = _git(source, "ls-files", "--others", "--exclude-standard", "--", ".").splitlines()
+    return commit, _git(source, "diff", "HEAD", "--", ".") + "".join(f"new file, not shown: {name}\n" for name in new)
 
 
 def source_tree() -> str:
