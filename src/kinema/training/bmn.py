@@ -1,6 +1,7 @@
 """The boundary-matching network as a LightningModule: it learns where something begins and ends from feature files."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -299,6 +300,15 @@ class BMN(RecordedModule):
         data = self.trainer.datamodule  # pyrefly: ignore[missing-attribute]
         found = self.detections[part]
         annotations = data.annotations[part].of_videos(found)
+        self.evaluated.pop(part, None)
+        if not annotations.segments:  # as of the first videos alone, with limit_val_batches
+            if not self.trainer.sanity_checking and self.trainer.is_global_zero:
+                print(
+                    f"note: nothing is annotated in the {len(found)} '{part}' videos that were evaluated, so they have no "
+                    f"average precision; evaluate more videos with --trainer.limit_{part}_batches",
+                    file=sys.stderr,
+                )
+            return
         metrics = detection_metrics(annotations, found)
         self.evaluated[part] = metrics | {"videos": len(found), "segments": len(annotations.segments)}
         for name, value in metrics.items():

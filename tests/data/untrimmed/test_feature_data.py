@@ -154,3 +154,30 @@ def test_files_are_kept_in_memory_only_if_asked_for(made):
 def test_a_folder_that_does_not_exist_is_said(made):
     with pytest.raises(FeatureError, match="does not exist; write it with 'kinema features'"):
         FeatureData("nowhere", str(made.annotations)).setup()
+
+
+def without_segments(annotations, *names):
+    content = json.loads(annotations.read_text())
+    for name in names:
+        content["database"][name]["annotations"] = []
+    annotations.write_text(json.dumps(content))
+
+
+def test_a_video_in_which_nothing_is_annotated_has_no_targets(made):
+    content = json.loads(made.annotations.read_text())
+    content["database"]["video2"]["subset"] = "validation"
+    made.annotations.write_text(json.dumps(content))
+    without_segments(made.annotations, "video1", "video2")
+    (made.features / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    data = made()
+    (name,) = [name for batch in data.train_dataloader() for name in batch["names"]]
+    assert name.startswith("video0") and any("1 training windows without a whole" in note for note in data.notes)
+    labels = {batch[0]["name"]: batch[0]["labels"] for batch in data.val_dataloader()}
+    (empty,) = labels["video2"]
+    assert empty.shape == (0, 1) and empty.dtype == torch.int64 and len(labels["video3"][0]) == 2
+
+
+def test_a_validation_part_in_which_nothing_is_annotated_is_refused(made):
+    without_segments(made.annotations, "video3")
+    with pytest.raises(FeatureError, match=r"none of the 1 'val' videos \(subset 'val'\) has a segment"):
+        made()

@@ -175,6 +175,11 @@ class FeatureData(LightningDataModule):
             if part == "test" and not of_part.segments:  # held back by its authors
                 continue
             annotations[part] = self._with_features(of_part, part, notes)
+            if part == "val" and not annotations[part].segments:
+                raise FeatureError(
+                    f"none of the {len(annotations[part].videos)} 'val' videos (subset '{subset}') has a segment, so nothing "
+                    "can be measured on them; annotate one, or name another subset with --data.parts"
+                )
         annotations.setdefault("test", annotations["val"])
         self._check_dimensions(annotations["train"])
         self.annotations, self.notes = annotations, notes
@@ -226,9 +231,10 @@ class FeatureData(LightningDataModule):
     def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]:
         """Start and end in bins, and classes, of the segments that lie wholly in a window."""
         times = torch.tensor([(s.start, s.end) for s in segments], dtype=torch.float64).reshape(-1, 2)
-        labels = torch.tensor([s.label if isinstance(s.label, tuple) else (s.label,) for s in segments])
+        each = [s.label if isinstance(s.label, tuple) else (s.label,) for s in segments]
+        labels = torch.tensor(each, dtype=torch.int64).reshape(len(segments), len(self.tasks) or 1)
         kept = inside(times, window)
-        return in_bins(times[kept], window), labels.reshape(len(segments), -1)[kept]
+        return in_bins(times[kept], window), labels[kept]
 
     def _read_annotations(self) -> Annotations:
         if self.annotations_path.is_dir():
