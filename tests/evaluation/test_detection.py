@@ -174,3 +174,54 @@ def test_recall_without_proposals_is_zero():
     nothing = Spans(*(np.zeros(0, dtype=kind) for kind in (int, float, float, int, float)))
     recall = average_recall(truth, nothing)
     assert recall.at(100) == 0 and recall.auc == 0
+
+
+def recall_in_loops(truth, found, most, tiou):
+    """ActivityNet's rule, literally: recall and proposals per video at each of 100 shares of the proposals retrieved."""
+    videos = sorted(set(truth.video.tolist()))
+    ratio = most * float(len(videos)) / len(found)
+    scores, total = [], 0
+    for video in videos:
+        proposals = sorted(
+            (found.score[i], found.start[i], found.end[i]) for i in np.flatnonzero(found.video == video)
+        )[::-1]
+        number = min(int(len(proposals) * ratio), len(proposals))
+        total += number
+        segments = [(truth.start[i], truth.end[i]) for i in np.flatnonzero(truth.video == video)]
+        overlaps = np.zeros((len(segments), number))
+        for row, (begin, end) in enumerate(segments):
+            for column, (_, start, stop) in enumerate(proposals[:number]):
+                shared = max(min(end, stop) - max(begin, start), 0)
+                overlaps[row, column] = shared / ((end - begin) + (stop - start) - shared)
+        scores.append(overlaps)
+    shares = np.arange(1, 101) / 100.0 * (most * float(len(videos)) / total)
+    recall = np.zeros((len(tiou), 100))
+    for line, threshold in enumerate(tiou):
+        for column, share in enumerate(shares):
+            for overlaps in scores:
+                number = min(int(overlaps.shape[1] * share), overlaps.shape[1])
+                recall[line, column] += (overlaps >= threshold)[:, :number].any(axis=1).sum()
+    return recall.mean(0) / len(truth), shares * (float(total) / len(videos))
+
+
+@pytest.mark.parametrize("counts", [(50,) * 4, (100,) * 4, (200,) * 4, (400,) * 4, (30, 400, 0, 171), (3, 50, 1, 20)])
+def test_average_recall_is_that_of_loops(counts):
+    draws, tiou = np.random.default_rng(sum(counts)), (0.5, 0.7, 0.9)
+
+    def some(video):
+        start = draws.uniform(0, 20, len(video))
+        return video, start, start + draws.uniform(0.5, 10, len(video)), np.zeros(len(video), int)
+
+    truth, found = some(np.arange(4).repeat(8)), some(np.arange(4).repeat(counts))
+    truth, found = Spans(*truth), Spans(*found, draws.random(sum(counts)))
+    got = average_recall(truth, found, tiou=tiou)
+    recall, proposals = recall_in_loops(truth, found, 100, tiou)
+    np.testing.assert_allclose(got.proposals, proposals)
+    np.testing.assert_allclose(got.recall, recall)
+    assert got.proposals[-1] == pytest.approx(100) and got.at(100) == pytest.approx(recall[-1])
+
+
+def test_proposals_in_videos_without_segments_alone_are_never_right():
+    truth = spans([[0, 0, 1, 0]], scored=False)
+    recall = average_recall(truth, spans([[1, 0, 1, 0, 0.5]] * 3), num_videos=2)
+    assert recall.at(100) == recall.auc == 0 and recall.proposals[-1] == 100

@@ -199,7 +199,8 @@ def average_recall(
     """AR@AN of proposals, whatever their classes, as ActivityNet's evaluator computes it.
 
     The number of proposals is set by one share for all videos: a video with twice as many proposals gives twice as many,
-    its best ones. At point j of 100 the share is such that j % of `max_proposals` per video are taken on average.
+    its best ones. With P proposals of V videos, each video retrieves the best `max_proposals` V / P of its own, rounded down,
+    at most all. At point j of 100 the share of these is such that j % of `max_proposals` per video are taken on average.
 
     Args:
         truth: What was annotated, labels aside.
@@ -220,28 +221,31 @@ def average_recall(
     grid = np.arange(1, 101) / 100.0
     if not len(found):
         return AverageRecall(grid * (max_proposals or 0), np.zeros(100))
-    per_video = len(found) / videos
-    most = per_video if max_proposals is None else max_proposals
-    shares = grid * (most / per_video)
+    most = len(found) / videos if max_proposals is None else max_proposals
+    ratio = most * videos / len(found)
     found = _sorted(found)
     # Each annotated segment is found from some rank of its video on: the first proposal that overlaps enough.
     order = _by_group(found.video)
     begins = np.searchsorted(found.video[order], names, side="left")
     counts = np.searchsorted(found.video[order], names, side="right") - begins
-    hits = np.zeros((len(tiou), 100))
+    retrieved = np.minimum((counts * ratio).astype(int), counts)
     place = np.searchsorted(names, truth.video)
+    total = int(retrieved[np.unique(place)].sum())
+    if not total:
+        return AverageRecall(grid * most, np.zeros(100))
+    shares = grid * (most * videos / total)
+    hits = np.zeros((len(tiou), 100))
     for video in np.unique(place):
-        mine = order[begins[video] : begins[video] + counts[video]]
+        mine = order[begins[video] : begins[video] + retrieved[video]]
         if not len(mine):
             continue
         segments = np.flatnonzero(place == video)
         overlap = _tiou(found.start[mine, None], found.end[mine, None], truth.start[segments], truth.end[segments])
-        most_taken = min(int(len(mine) * (most / per_video)), len(mine))
-        taken = np.minimum((most_taken * shares).astype(int), most_taken)
-        reached = np.maximum.accumulate(overlap[:most_taken], axis=0)  # best overlap within the first ranks
+        taken = np.minimum((len(mine) * shares).astype(int), len(mine))
+        reached = np.maximum.accumulate(overlap, axis=0)  # best overlap within the first ranks
         reached = np.concatenate([np.full((1, len(segments)), -1.0), reached])[taken]
         hits += (reached[None] >= np.asarray(tiou)[:, None, None]).sum(-1)
-    return AverageRecall(shares * per_video, (hits / len(truth)).mean(0))
+    return AverageRecall(shares * (total / videos), (hits / len(truth)).mean(0))
 
 
 def detection_summary(results: AveragePrecision | Mapping[str, AveragePrecision]) -> dict[str, float]:
