@@ -51,9 +51,8 @@ def test_training_windows_hold_features_and_their_segments(made):
 def test_sliding_windows_without_a_whole_segment_are_counted(made):
     data = made(bin_s=1.0, num_bins=8, max_bins=8)
     names = [name for batch in batches(data.train_dataloader()) for name in batch["names"]]
-    assert (
-        len(names) == len(set(names)) < 12 and f"{12 - len(names)} training windows without a whole" in data.notes[-1]
-    )
+    assert len(names) == len(set(names)) < 12
+    assert any(f"{12 - len(names)} training windows without a whole" in note for note in data.notes)
     with pytest.raises(FeatureError, match=r"none of .* training windows holds a whole segment; windows of 1 s"):
         made(bin_s=0.25, num_bins=4, max_bins=4)
 
@@ -140,7 +139,24 @@ def test_classes_are_those_written_beside_the_features(made, tmp_path):
     assert data.class_names == ["sit", "run", "jump"] and data.annotations["train"].segments[0].label == 2
     (tmp_path / "classes.txt").write_text("run\nsit\njump\n")
     assert made(classes=str(tmp_path / "classes.txt")).class_names == ["run", "sit", "jump"]
-    (made.features / "classes.txt").write_text("sit\nrun\n")
+
+
+def without_scores(folder):
+    for path in folder.glob("*.safetensors"):
+        write(folder, replace(read(path), logits=None))
+
+
+@pytest.mark.parametrize("names", ["sit\nrun\nhop\n", "sit\nrun\n"])
+def test_classes_that_the_scores_do_not_have_are_unknown(made, names):
+    """Sorted names would stand for the columns of other classes: 'hop' for the scores of 'jump'."""
+    (made.features / "classes.txt").write_text(names)
+    with pytest.raises(AnnotationError, match=r"1 annotated classes not among the \d names of .*classes.txt.* 'jump'"):
+        made()
+    if "hop" in names:
+        data = made(faults="count")
+        assert data.class_names == ["sit", "run", "hop"] and "'jump': left out" in data.notes[0]
+        assert any("segments of classes that are none of the 3, such as 'jump'" in note for note in data.notes)
+    without_scores(made.features)
     data = made()
     assert data.class_names == ["jump", "run", "sit"] and "such as 'jump': it is not used" in data.notes[0]
 
@@ -181,3 +197,21 @@ def test_a_validation_part_in_which_nothing_is_annotated_is_refused(made):
     without_segments(made.annotations, "video3")
     with pytest.raises(FeatureError, match=r"none of the 1 'val' videos \(subset 'val'\) has a segment"):
         made()
+
+
+def test_segments_that_no_window_holds_or_no_proposal_reaches_are_counted(made):
+    data = made(bin_s=0.5, num_bins=20, max_bins=20)
+    names = [name for batch in data.train_dataloader() for name in batch["names"]]
+    held = sum(len(segments) for batch in data.train_dataloader() for segments in batch["segments"])
+    assert 0 < held < 6 and len(names) <= held
+    assert (
+        f"{6 - held} of 6 training segments lie wholly in no window and are not learnt from, such as" in data.notes[-1]
+    )
+    told = "windows of 20 bins begin every 20: a segment of more than 0 bins may lie wholly in none; give a smaller"
+    assert any(told in note for note in data.notes)
+    data = made(bin_s=0.5, num_bins=24, max_bins=10, hop_bins=16)
+    assert any("more than 8 bins may lie wholly in none; give --data.hop_bins 14 or less" in n for n in data.notes)
+    assert any("3 of 6 'train' segments are longer than the longest proposal, 10 bins" in n for n in data.notes)
+    assert any("1 of 2 'val' segments are longer" in n for n in data.notes)
+    assert made(bin_s=0.5, num_bins=32, max_bins=12, hop_bins=16).notes[:-1] == []
+    assert any("longer than the longest proposal, 2 bins" in note for note in made(max_bins=2).notes)

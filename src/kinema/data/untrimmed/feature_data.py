@@ -23,7 +23,8 @@ from kinema.data.untrimmed.feature_files import (
     feature_path,
     read_video,
 )
-from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet
+from kinema.data.untrimmed.reach import times_of, told_of_hop, told_of_long, told_of_lost
+from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet, refuse_or_count
 from kinema.data.untrimmed.windows import Placing, Window, Windows, covered, in_bins, inside
 
 Part = Literal["train", "val", "test"]
@@ -77,7 +78,8 @@ class _Place:
 class FeatureData(LightningDataModule):
     """Feature files of whole videos and the segments annotated in them.
 
-    A window without a whole segment is no training window; how many were left out is told in `notes`.
+    A window without a whole segment is no training window. Told in `notes` is how many these are, how many segments lie in no
+    training window, and how many are longer than any proposal.
 
     Args:
         root: Folder of the feature files, `<video>.safetensors`.
@@ -89,7 +91,8 @@ class FeatureData(LightningDataModule):
         hop_bins: Bins from one window to the next; `max_bins` when None.
         placing: What a bin shows; see `kinema.data.untrimmed.windows.Windows`.
         classes: File of the class names in the order of the class scores, one a line. When None, `classes.txt` among the
-            features, which `kinema features` writes, if it has the names of all annotated classes; else sorted names.
+            features, which `kinema features` writes; an annotated class that it does not name is a fault where features have
+            class scores. Without either, sorted names.
         parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
         missing: Whether a video without a feature file is refused, or left out and counted.
         faults: Whether faulty segments are refused, or left out and counted.
@@ -183,6 +186,10 @@ class FeatureData(LightningDataModule):
         annotations.setdefault("test", annotations["val"])
         self._check_dimensions(annotations["train"])
         self.annotations, self.notes = annotations, notes
+        durations = {video: facts.duration for video, facts in self.facts.items()}
+        for part in ("train", "val"):
+            self.notes += told_of_long(annotations[part].segments, self.windows, durations, part)
+        self.notes += told_of_hop(self.windows)
         places, empty = self._training_windows()
         if not places:
             raise FeatureError(
@@ -190,6 +197,10 @@ class FeatureData(LightningDataModule):
             )
         if empty:
             self.notes.append(f"{empty} training windows without a whole segment are not used, {len(places)} are")
+        by_video: dict[str, list[Window]] = {}
+        for place in places:
+            by_video.setdefault(place.video, []).append(place.window)
+        self.notes += told_of_lost(annotations["train"].by_video(), by_video)
 
     def train_dataloader(self) -> ResumableLoader:
         places, _ = self._training_windows()
@@ -230,7 +241,7 @@ class FeatureData(LightningDataModule):
 
     def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]:
         """Start and end in bins, and classes, of the segments that lie wholly in a window."""
-        times = torch.tensor([(s.start, s.end) for s in segments], dtype=torch.float64).reshape(-1, 2)
+        times = times_of(segments)
         each = [s.label if isinstance(s.label, tuple) else (s.label,) for s in segments]
         labels = torch.tensor(each, dtype=torch.int64).reshape(len(segments), len(self.tasks) or 1)
         kept = inside(times, window)
@@ -251,11 +262,24 @@ class FeatureData(LightningDataModule):
         listed, path = self._read_list(), self.root / CLASSES
         if not path.is_file():
             return listed
-        strange = sorted(set(listed.classes) - set(_names(path)))
-        if strange:
+        names = _names(path)
+        strange = sorted(set(listed.classes) - set(names))
+        if not strange:
+            return self._read_list(names)
+        if not self._scored(listed):
             told = f"{len(strange)} annotated classes are not in {path}, such as '{strange[0]}': it is not used"
             return replace(listed, notes=[*listed.notes, told])
-        return self._read_list(_names(path))
+        # Sorted names would be taken for those of other columns of the scores.
+        shown = ", ".join(f"'{name}'" for name in strange[:5]) + (", ..." if len(strange) > 5 else "")
+        kind = f"not among the {len(names)} names of {path}, which tells what the class scores of these features are of"
+        notes = refuse_or_count({kind: [shown, *strange[1:]]}, self.faults, of="annotated classes")
+        listed = self._read_list(names)
+        return replace(listed, notes=[*notes, *listed.notes])
+
+    def _scored(self, annotations: Annotations) -> bool:
+        """Whether a feature file of these videos has class scores."""
+        paths = (feature_path(self.root, f"{self.prefix}{video}") for video in annotations.videos)
+        return any(describe(path).num_classes for path in paths if path.is_file())
 
     def _read_list(self, classes: Sequence[str] | None = None) -> Annotations:
         return read_activitynet(self.annotations_path, classes=classes, subsets=self.parts.values(), faults=self.faults)
