@@ -42,6 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.data.progress import progress_bar
     from kinema.data.untrimmed.feature_files import FeatureError
     from kinema.data.untrimmed.segments import read_activitynet
+    from kinema.localization.inference import BrokenMapsError
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer
 
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
 
             try:
                 file, segments = localizer(path, batch_size=options.batch_size, on_clips=told)
-            except (DecodeError, FeatureError) as error:
+            except (DecodeError, FeatureError, BrokenMapsError) as error:
                 print(f"kinema: {error}", file=sys.stderr)
                 failed += 1
                 continue
@@ -93,5 +94,5 @@ def run(arguments: Sequence[str]) -> int:
             )
             print(f"{path.name}: {len(kept)} segments, {page}")
     if failed:
-        print(f"kinema: {failed} of {len(videos)} videos could not be decoded", file=sys.stderr)
+        print(f"kinema: {failed} of {len(videos)} videos have no segments, for the reasons above", file=sys.stderr)
     return 1 if failed else 0

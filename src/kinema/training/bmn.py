@@ -293,7 +293,7 @@ class BMN(RecordedModule):
                 self._log_losses(part, losses, len(maps.start))
             assert self.windows is not None
             file, windows = video["file"], video["windows"]
-            maps = video_maps(windows, batches, file.duration)
+            maps = video_maps(windows, batches, file)
             self.detections[part][video["name"]] = detections_of(maps, file, self.windows, windows, self.post)
 
     def _finish(self, part: str) -> None:

@@ -94,6 +94,7 @@ class Localizer:
         Raises:
             DecodeError: If the video cannot be decoded.
             FeatureError: If its features are not finite.
+            BrokenMapsError: If what the localizer says of it is not.
         """
         file = self.extractor(video, **options)
         found = self.network.propose(file)
