@@ -130,13 +130,13 @@ def window_inputs(file: FeatureFile, windows: Windows, in_channels: int) -> tupl
             f"{file.video}: the features have {file.dim} channels and the network reads {in_channels}; give features of the "
             "network it was trained with"
         )
-    columns = [(window, windows.sample(file.features, file, window)) for window in windows.of(file.duration)]
-    seen = [(window, inputs) for window, inputs in columns if inputs is not None]
+    seen = windows.seen(file)
     if not seen:
         raise FeatureError(
             f"{file.video}: no clip lies within the {file.duration:g} s of the video; its times are wrong, write it anew"
         )
-    return [window for window, _ in seen], [inputs for _, inputs in seen]
+    columns = [windows.sample(file.features, file, window) for window in seen]
+    return seen, [inputs for inputs in columns if inputs is not None]
 
 
 def detections_of(

@@ -10,6 +10,7 @@ import yaml
 
 from kinema.data.untrimmed.clip_grid import ClipGrid
 from kinema.data.untrimmed.feature_files import SUFFIX, FeatureFile, describe
+from kinema.data.untrimmed.reach import told_of_unseen
 from kinema.localization.extraction import read_facts
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.bmn import BMN
@@ -114,6 +115,9 @@ class Localizer:
                 f"seems {'slower' if file.fps > self.fps else 'faster'}; encode it at that rate, or learn on features of "
                 "'kinema features --target-fps'"
             )
+        windows = self.network.windows
+        assert windows is not None
+        told += told_of_unseen([file], windows, "this video")
         best = max((each.score for each in segments), default=_UNSURE)
         if best < _UNSURE:
             told.append(f"its best score is {best:.2g}, so no segment is sure")

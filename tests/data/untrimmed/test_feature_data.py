@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kinema.data.untrimmed import feature_data, feature_files
 from kinema.data.untrimmed.feature_data import FeatureData
 from kinema.data.untrimmed.feature_files import FeatureError, read, read_video, write
 from kinema.data.untrimmed.segments import AnnotationError
@@ -159,6 +160,70 @@ def test_classes_that_the_scores_do_not_have_are_unknown(made, names):
     without_scores(made.features)
     data = made()
     assert data.class_names == ["jump", "run", "sit"] and "such as 'jump': it is not used" in data.notes[0]
+
+
+@pytest.mark.parametrize("placing", ["time", "rows"])
+def test_training_reads_the_rows_of_its_windows_alone(made, monkeypatch, placing):
+    read_then = []
+
+    def rows(*arguments, **options):
+        read_then.append(len(found := feature_files.read_rows(*arguments, **options)))
+        return found
+
+    monkeypatch.setattr(feature_data, "read_rows", rows)
+    options = {"bin_s": 0.5, "num_bins": 24, "max_bins": 8, "hop_bins": 12, "placing": placing}
+    kept, data = made(in_memory=True, **options), made(**options)
+    wanted = list(kept.train_dataloader())
+    assert not read_then
+    monkeypatch.setattr(feature_data, "read_video", None)  # nothing reads a whole file
+    got = list(data.train_dataloader())
+    windows = [len(batch["names"]) for batch in got]
+    assert len(read_then) == sum(windows) and max(read_then) <= 26, "of 59 clips"
+    for one, other in zip(wanted, got, strict=True):
+        assert one["names"] == other["names"] and torch.equal(one["features"], other["features"])
+
+
+def test_rows_that_are_broken_or_gone_are_refused(made):
+    data = made()
+    file = read_video(made.features, "video0")
+    write(made.features, replace(file, features=file.features[:9], logits=None, **first(file, 9)))
+    with pytest.raises(FeatureError, match=r"there were 59 clips and are 9 now; start again"):
+        data.columns("video0", data.windows.of(30.0)[0])
+    path = made.features / "video1.safetensors"
+    (place,) = (path.read_bytes().find(read(path).features[k].numpy().tobytes()) for k in (7,))
+    with path.open("r+b") as broken:
+        broken.seek(place)
+        broken.write(b"\xff\xff\xff\xff")
+    with pytest.raises(FeatureError, match="video1: features of 1 clips are not finite, first of clip 7"):
+        data.columns("video1", data.windows.of(30.0)[0])
+    (made.features / "video2.safetensors").rename(path)
+    with pytest.raises(FeatureError, match="is of the video 'video2'; it was renamed"):
+        made(missing="count")
+
+
+def first(file, count):
+    return {name: getattr(file, name)[:count] for name in ("starts", "centers", "ends")}
+
+
+def test_windows_that_show_no_clip_are_counted(made):
+    file = read_video(made.features, "video3")
+    few = {name: getattr(file, name)[::20] for name in ("starts", "centers", "ends", "features", "logits")}
+    write(made.features, replace(file, **few))
+    data = made(bin_s=0.5, num_bins=8, max_bins=4, hop_bins=4, faults="count", missing="count", batch_size=1)
+    (told,) = [note for note in data.notes if "show no clip" in note]
+    windows = data.windows.of(30.0)
+    unseen = [
+        w
+        for w in windows
+        if not any(a < w.end and b > w.start for a, b in zip(few["starts"], few["ends"], strict=True))
+    ]
+    assert (
+        unseen
+        and f"{len(unseen)} of {len(windows)} windows of 'val' videos show no clip and are left out, such as video3 from"
+        in told
+    )
+    (video,) = next(iter(data.val_dataloader()))
+    assert len(video["features"]) == len(video["windows"]) == len(windows) - len(unseen)
 
 
 def test_files_are_kept_in_memory_only_if_asked_for(made):

@@ -20,12 +20,14 @@ from kinema.data.untrimmed.feature_files import (
     FeatureFacts,
     FeatureFile,
     describe,
+    describe_video,
     feature_path,
+    read_rows,
     read_video,
 )
-from kinema.data.untrimmed.reach import times_of, told_of_hop, told_of_long, told_of_lost
+from kinema.data.untrimmed.reach import times_of, told_of_hop, told_of_long, told_of_lost, told_of_unseen
 from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet, refuse_or_count
-from kinema.data.untrimmed.windows import Placing, Window, Windows, covered, in_bins, inside
+from kinema.data.untrimmed.windows import Placing, Window, Windows, in_bins, inside
 
 Part = Literal["train", "val", "test"]
 
@@ -78,8 +80,8 @@ class _Place:
 class FeatureData(LightningDataModule):
     """Feature files of whole videos and the segments annotated in them.
 
-    A window without a whole segment is no training window. Told in `notes` is how many these are, how many segments lie in no
-    training window, and how many are longer than any proposal.
+    A window without a whole segment is no training window, and one that shows no clip is none at all. Told in `notes` is how
+    many these are, how many segments lie in no training window, and how many are longer than any proposal.
 
     Args:
         root: Folder of the feature files, `<video>.safetensors`.
@@ -190,6 +192,11 @@ class FeatureData(LightningDataModule):
         for part in ("train", "val"):
             self.notes += told_of_long(annotations[part].segments, self.windows, durations, part)
         self.notes += told_of_hop(self.windows)
+        for part, of_part in annotations.items():
+            if part != "test" or of_part is not annotations["val"]:
+                self.notes += told_of_unseen(
+                    [self.facts[video] for video in of_part.videos], self.windows, f"'{part}' videos"
+                )
         places, empty = self._training_windows()
         if not places:
             raise FeatureError(
@@ -238,6 +245,21 @@ class FeatureData(LightningDataModule):
         if self.in_memory:
             self._files[video] = file
         return file
+
+    def columns(self, video: str, window: Window) -> Float[Tensor, "D T"]:
+        """What a window shows of a video; read are the clips that it is made of alone, unless files are kept in memory.
+
+        Args:
+            video: Its name in the annotations.
+            window: One of `windows.seen`.
+        """
+        facts = self.facts[video]
+        rows = self.windows.rows(facts, window)
+        assert rows is not None, "only windows that show something are listed"
+        if self.in_memory:
+            return self.windows.place(self.file(video).features[rows], facts, window)
+        picked = read_rows(self.root, f"{self.prefix}{video}", rows, count=len(facts.centers))
+        return self.windows.place(picked, facts, window)
 
     def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]:
         """Start and end in bins, and classes, of the segments that lie wholly in a window."""
@@ -290,7 +312,7 @@ class FeatureData(LightningDataModule):
         for video in annotations.videos:
             path = feature_path(self.root, f"{self.prefix}{video}")
             if path.is_file():
-                self.facts[video] = describe(path)
+                self.facts[video] = describe_video(self.root, f"{self.prefix}{video}")
             else:
                 absent.append(video)
         if absent and (self.missing == "refuse" or len(absent) == len(annotations.videos)):
@@ -347,7 +369,7 @@ class FeatureData(LightningDataModule):
         places, empty = [], 0
         for video in annotations.videos:
             facts = self.facts[video]
-            for window in covered(self.windows.of(facts.duration), facts.centers):
+            for window in self.windows.seen(facts):
                 if len(self.targets_of(by_video[video], window)[0]):
                     places.append(_Place(video, window))
                 else:
@@ -397,9 +419,7 @@ class _TrainWindows(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
         place = self.places[key[1]]
-        file = self.data.file(place.video)
-        columns = self.data.windows.sample(file.features, file, place.window)
-        assert columns is not None  # only windows with features are listed
+        columns = self.data.columns(place.video, place.window)
         segments, labels = self.data.targets_of(self.by_video[place.video], place.window)
         return columns, segments, labels, f"{place.video} from {place.window.start:g} s"
 
@@ -416,7 +436,7 @@ class _Videos(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> VideoWindows:
         video = self.videos[key[1]]
         file = self.data.file(video)
-        windows = covered(self.data.windows.of(file.duration), file.centers)
+        windows = self.data.windows.seen(file)
         if not windows:
             raise FeatureError(
                 f"{video}: no clip lies within the {file.duration:g} s of the video; write the file anew"

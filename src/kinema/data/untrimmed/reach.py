@@ -1,4 +1,4 @@
-"""Which annotated segments windows and proposals reach, and sentences that count those they do not."""
+"""Which segments and stretches of videos windows and proposals reach, and sentences that count those they do not."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kinema.data.untrimmed.segments import Segment
-from kinema.data.untrimmed.windows import Window, Windows, inside
+from kinema.data.untrimmed.windows import Clips, Window, Windows, inside
 
 
 def times_of(segments: Sequence[Segment]) -> Float[Tensor, "G 2"]:
@@ -55,4 +55,18 @@ def told_of_hop(windows: Windows) -> list[str]:
     return [
         f"windows of {windows.num_bins} bins begin every {windows.hop}: a segment of more than "
         f"{windows.num_bins - windows.hop} bins may lie wholly in none; give {way_out} --data.max_bins"
+    ]
+
+
+def told_of_unseen(videos: Sequence[Clips], windows: Windows, of: str) -> list[str]:
+    """How many windows show no clip, as where clips are shorter than their stride."""
+    unseen = [(clips, window) for clips in videos for window in windows.of(clips.duration)]
+    count = len(unseen)
+    unseen = [(clips, window) for clips, window in unseen if windows.rows(clips, window) is None]
+    if not unseen:
+        return []
+    clips, window = unseen[0]
+    return [
+        f"{len(unseen)} of {count} windows of {of} show no clip and are left out, such as {clips.video} from "
+        f"{window.start:g} s; write features with a smaller stride, or set a longer window"
     ]
