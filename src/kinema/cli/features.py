@@ -82,6 +82,8 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     for name, reason in done.failed.items():
         print(f"kinema: {name} has no features: {reason}", file=sys.stderr)
+    for name, reason in done.broken.items():
+        print(f"note: the features of {name} were there but not whole, and made anew: {reason}", file=sys.stderr)
     for name in done.short:
         print(f"kinema: {name} is shorter than a clip; its first and last frame are repeated", file=sys.stderr)
     print(f"{len(done.written)} written, {len(done.finished)} finished before, {len(done.failed)} failed")

@@ -8,7 +8,8 @@ import torch
 
 from kinema.data.untrimmed import feature_data, feature_files
 from kinema.data.untrimmed.feature_data import FeatureData
-from kinema.data.untrimmed.feature_files import FeatureError, read, read_video, write
+from kinema.data.untrimmed.feature_files import FeatureError, read, read_video
+from kinema.data.untrimmed.feature_writing import write
 from kinema.data.untrimmed.segments import AnnotationError
 
 from made import CLASSES, made_set

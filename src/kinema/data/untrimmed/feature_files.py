@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -19,10 +18,10 @@ from torch import Tensor
 SUFFIX = ".safetensors"
 CLASSES = "classes.txt"
 """Beside the feature files: the names of the classes of their scores, one a line in the order of the scores."""
-_TIMES = ("starts", "centers", "ends")
-_LOGITS = "logits"
+TIMES = ("starts", "centers", "ends")
+LOGITS = "logits"
 _TEXTS = ("video", "model", "commit")
-_NUMBERS = ("duration", "fps", "stride", "clip_frames")
+NUMBERS = ("duration", "fps", "stride", "clip_frames")
 
 
 class FeatureError(ValueError):
@@ -98,12 +97,12 @@ class FeatureFile:
         if self.logits is None:
             return {}
         if isinstance(self.logits, Mapping):
-            return {f"{_LOGITS}.{task}": scores for task, scores in self.logits.items()}
-        return {_LOGITS: self.logits}
+            return {f"{LOGITS}.{task}": scores for task, scores in self.logits.items()}
+        return {LOGITS: self.logits}
 
 
 def _check_clips(file: "FeatureFile | FeatureFacts", count: int) -> None:
-    for name in _TIMES:
+    for name in TIMES:
         times: Tensor = getattr(file, name)
         if times.shape != (count,):
             raise FeatureError(
@@ -116,7 +115,7 @@ def _check_clips(file: "FeatureFile | FeatureFacts", count: int) -> None:
             raise FeatureError(f"{file.video}: {name} must be finite and rise from clip to clip")
     if bool((file.starts > file.centers).any() or (file.centers > file.ends).any()):
         raise FeatureError(f"{file.video}: a clip must start before its middle and end behind it")
-    for name in _NUMBERS:
+    for name in NUMBERS:
         if not (math.isfinite(getattr(file, name)) and getattr(file, name) > 0):
             raise FeatureError(f"{file.video}: {name} is {getattr(file, name)}; a number above 0 was expected")
 
@@ -130,25 +129,6 @@ def feature_path(folder: str | Path, video: str) -> Path:
     if not video or Path(video).name != video or video in (".", ".."):
         raise FeatureError(f"'{video}' is no name of a video; a file name without folders was expected")
     return Path(folder) / f"{video}{SUFFIX}"
-
-
-def write(folder: str | Path, file: FeatureFile) -> Path:
-    """Write `<video>.safetensors` into the folder, whole or not at all; returns its path."""
-    path = feature_path(folder, file.video)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"features": file.features.float()}
-    tensors |= {name: getattr(file, name).double() for name in _TIMES}
-    tensors |= {name: scores.float() for name, scores in file.tensors_of_logits().items()}
-    metadata = {name: str(getattr(file, name)) for name in _TEXTS}
-    # The shortest text that reads back as the same number.
-    metadata |= {name: repr(float(getattr(file, name))) for name in _NUMBERS}
-    metadata["clip_frames"] = str(int(file.clip_frames))
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # Not `save_file`, whose files nobody else may read.
-    unfinished.write_bytes(safetensors.torch.save(whole, metadata))
-    unfinished.replace(path)
-    return path
 
 
 def read(path: str | Path) -> FeatureFile:
@@ -167,7 +147,7 @@ def read(path: str | Path) -> FeatureFile:
         return FeatureFile(
             video=metadata["video"],
             features=tensors["features"],
-            **{name: tensors[name].double() for name in _TIMES},
+            **{name: tensors[name].double() for name in TIMES},
             **_numbers(metadata),
             model=metadata.get("model", ""),
             commit=metadata.get("commit", ""),
@@ -221,17 +201,17 @@ def describe(path: str | Path) -> FeatureFacts:
         metadata, names = file.metadata() or {}, set(file.keys())
         _need(path, metadata, names)
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(names)}
-        times = {name: file.get_tensor(name).double() for name in _TIMES}
+        times = {name: file.get_tensor(name).double() for name in TIMES}
     widths = {}
     for name, shape in shapes.items():
-        if name != "features" and not name.startswith(_LOGITS):
+        if name != "features" and not name.startswith(LOGITS):
             continue
         if len(shape) != 2 or shape[0] != len(times["centers"]) or not shape[1]:
             raise FeatureError(
                 f"{path}: {name} has shape {shape} and there are {len(times['centers'])} clips; one row per clip was expected"
             )
         if name != "features":
-            widths[name.removeprefix(_LOGITS).removeprefix(".")] = shape[1]
+            widths[name.removeprefix(LOGITS).removeprefix(".")] = shape[1]
     try:
         return FeatureFacts(metadata["video"], shapes["features"][1], **times, num_classes=widths, **_numbers(metadata))
     except (FeatureError, ValueError, OverflowError) as error:
@@ -314,7 +294,7 @@ def _opened(path: Path) -> Any:
 
 
 def _need(path: Path, metadata: Mapping[str, str], names: set[str]) -> None:
-    missing = {*_TIMES, "features"} - names | {*_TEXTS[:1], *_NUMBERS} - set(metadata)
+    missing = {*TIMES, "features"} - names | {*_TEXTS[:1], *NUMBERS} - set(metadata)
     if missing:
         raise FeatureError(
             f"{path}: {', '.join(sorted(missing))} missing; a feature file of kinema was expected, it holds "
@@ -324,7 +304,7 @@ def _need(path: Path, metadata: Mapping[str, str], names: set[str]) -> None:
 
 def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
-    for name in _NUMBERS:
+    for name in NUMBERS:
         try:
             numbers[name] = float(metadata[name])
         except ValueError:
@@ -334,7 +314,7 @@ def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _logits(tensors: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor] | None:
-    if _LOGITS in tensors:
-        return tensors[_LOGITS]
-    tasks = {name.removeprefix(f"{_LOGITS}."): tensor for name, tensor in tensors.items() if name.startswith(_LOGITS)}
+    if LOGITS in tensors:
+        return tensors[LOGITS]
+    tasks = {name.removeprefix(f"{LOGITS}."): tensor for name, tensor in tensors.items() if name.startswith(LOGITS)}
     return {task: tasks[task] for task in sorted(tasks, key=lambda task: (task != "verb", task))} or None
