@@ -120,7 +120,7 @@ def test_columns_may_be_lists():
 def test_strange_numbers_are_refused():
     with pytest.raises(ValueError, match=r"1 of 2 values of 'score' are NaN, the first of stretch 1 \(video 3\)"):
         spans([[0, 0, 1, 0, 0.5], [3, 0, 1, 0, np.nan]])
-    with pytest.raises(ValueError, match=r"stretch 0 ends at 1.0 s, before"):
+    with pytest.raises(ValueError, match=r"stretch 0 \(video 0\) ends at 1.0 s, before"):
         spans([[0, 2, 1, 0, 0.5]])
     with pytest.raises(ValueError, match="one length was expected"):
         Spans(np.zeros(2, int), np.zeros(2), np.zeros(3), np.zeros(2, int))
@@ -129,6 +129,28 @@ def test_strange_numbers_are_refused():
         average_precision(truth, truth)
     with pytest.raises(ValueError, match="have no scores"):
         average_recall(truth, truth)
+
+
+@pytest.mark.parametrize(
+    "row, text",
+    [
+        # With three classes, label -1 of video 3 had the number of class 2 of video 2.
+        (
+            [3, 0, 1, -1, 0.5],
+            r"1 of 2 stretches have a label that is none, the first is stretch 1 \(video 3\) with -1; number",
+        ),
+        ([-1, 0, 1, 2, 0.5], r"have a video that is none, the first is stretch 1 \(video -1\) with -1"),
+        ([3, 0, 1, 2**31, 0.5], r"with 2147483648; number them from 0 to 2147483647"),
+    ],
+)
+def test_numbers_that_are_no_ids_are_refused(row, text):
+    with pytest.raises(ValueError, match=text):
+        spans([[2, 0, 1, 2, 0.9], row])
+    with pytest.raises(ValueError, match=r"stretch 0 \(video 1\) with \[0, -1\]"):
+        Spans([1], [0], [1], [[0, -1]])
+    far = Spans([0], [0.0], [1.0], [[2**31 - 1] * 3], [0.5])
+    with pytest.raises(ValueError, match="too many combinations to be numbered"):
+        action_precision(far, far, ("verb", "noun", "place"))
 
 
 def of_tasks(rows, scores=None):

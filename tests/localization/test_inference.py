@@ -220,6 +220,10 @@ def test_detections_are_read_as_they_were_written(tmp_path):
         ('{"database": {}}', "mapping 'results'"),
         ('{"results": {"a": [{"segment": [1], "score": 0.5, "label": "run"}]}}', r"video a: 'segment' \[start, end\]"),
         ('{"results": {"a": [{"segment": [1, 2], "score": NaN, "label": "run"}]}}', "'score'"),
+        (
+            '{"results": {"a": [{"segment": [3, 2], "score": 0.5, "label": "run"}]}}',
+            r"video a: .* ends at 2 s, before it starts at 3",
+        ),
         ('{"results": {"a": [{"segment": [1, 2], "score": 0.5, "label": "fly"}]}}', "'fly' is none of the 3 classes"),
     ],
 )
@@ -229,6 +233,19 @@ def test_detections_of_another_form_are_refused(content, text, tmp_path):
         read_detections(tmp_path / "found.json", ANNOTATIONS)
     with pytest.raises(FileNotFoundError, match=r"val_detections.json of a run"):
         read_detections(tmp_path / "absent.json", ANNOTATIONS)
+
+
+@pytest.mark.parametrize(
+    "verb, noun, text",
+    [("99", "0", "video a: 99 is no verb; the annotations have 2, with ids from 0 to 1"), ("0", "-1", "-1 is no noun")],
+)
+def test_ids_that_no_task_has_are_refused(verb, noun, text, tmp_path):
+    tasks = {"verb": ["open", "cut"], "noun": ["tap", "door", "cup"]}
+    actions = Annotations({"a": AnnotatedVideo(30.0, "val")}, [], tasks["verb"], tasks)
+    row = f'{{"segment": [1, 2], "score": 0.5, "label": "x", "verb": {verb}, "noun": {noun}}}'
+    (tmp_path / "found.json").write_text(f'{{"results": {{"a": [{row}]}}}}')
+    with pytest.raises(ValueError, match=text):
+        read_detections(tmp_path / "found.json", actions)
 
 
 def test_without_labels_all_classes_are_one():

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int
 ACTIVITYNET_TIOU = tuple(float(value) for value in np.linspace(0.5, 0.95, 10))
 EPIC_TIOU = tuple(float(value) for value in np.linspace(0.1, 0.5, 5))
 
+_LARGEST = 2**31 - 1
+"""Video and label are joined into one number of 64 bits."""
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -26,7 +29,8 @@ class Spans:
         score: Of detections; None for what was annotated.
 
     Raises:
-        ValueError: If columns differ in length, a time or score is NaN, or a segment is reversed.
+        ValueError: If columns differ in length, a video or label is below 0 or above 2**31 - 1, a time or score is NaN, or a
+            segment is reversed.
     """
 
     video: Int[np.ndarray, " N"]
@@ -46,6 +50,17 @@ class Spans:
             raise ValueError(
                 f"columns of {[len(column) for column in columns]} stretches were given; one length was expected"
             )
+        for name, column in (
+            ("video", self.video),
+            ("label", self.label),
+        ):  # numbered together, so -1 would be another's
+            strange = ((column < 0) | (column > _LARGEST)).reshape(len(column), -1).any(1) if len(column) else column
+            if strange.any():
+                first = int(strange.argmax())
+                raise ValueError(
+                    f"{int(strange.sum())} of {len(column)} stretches have a {name} that is none, the first is stretch {first} "
+                    f"(video {self.video[first]}) with {np.asarray(column[first]).tolist()}; number them from 0 to {_LARGEST}"
+                )
         for name, column in (("start", self.start), ("end", self.end), ("score", self.score)):
             if column is not None and np.isnan(column).any():
                 first = int(np.isnan(column).argmax())
@@ -55,7 +70,10 @@ class Spans:
                 )
         if (self.end < self.start).any():
             first = int((self.end < self.start).argmax())
-            raise ValueError(f"stretch {first} ends at {self.end[first]} s, before it starts at {self.start[first]} s")
+            raise ValueError(
+                f"stretch {first} (video {self.video[first]}) ends at {self.end[first]} s, before it starts at "
+                f"{self.start[first]} s"
+            )
 
     def __len__(self) -> int:
         return len(self.video)
@@ -154,6 +172,10 @@ def action_precision(
         raise ValueError("nothing was annotated, so average precision has no value; give the videos that were")
     known, combined = np.unique(truth.label, axis=0, return_inverse=True)
     size = int(max(truth.label.max(), found.label.max() if len(found) else 0)) + 1
+    if size ** len(names) > 2**63 - 1:
+        raise ValueError(
+            f"labels up to {size - 1} of {len(names)} tasks have too many combinations to be numbered; give smaller ids"
+        )
     powers = size ** np.arange(len(names))[::-1]
     place = np.searchsorted(known @ powers, found.label @ powers).clip(max=len(known) - 1)
     kept = (known[place] == found.label).all(1)
