@@ -100,6 +100,11 @@ def test_a_verb_and_a_noun(video):
         extract(video, embedding((5, 7), tasks=["verb"]), GRID, TRANSFORM)
 
 
+def test_a_batch_of_nothing_is_refused(video):
+    with pytest.raises(ValueError, match="batch_size=0 puts nothing through the network; give 1 or more"):
+        extract(video, embedding(), GRID, TRANSFORM, batch_size=0)
+
+
 def test_batches_are_full_across_clips_and_crops(video):
     embed = embedding()
     extract(video, embed, GRID, EvalTransform(16, 24, 3), batch_size=7)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.classifier import add_classifier, load_predictor, need_batch_size
 
 if TYPE_CHECKING:
     from kinema.data.frame_cache import OpenedVideo
@@ -50,6 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.training.record import source_state
 
     try:
+        need_batch_size(options.batch_size)
         videos = find_videos(options.videos, folders=options.frames is not None)
         predictor = load_predictor(options)
         for note in predictor.notes:

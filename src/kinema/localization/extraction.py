@@ -210,6 +210,8 @@ def _slide(
     on_clips: Callable[[int, int], None] | None,
 ) -> FeatureFacts:
     """Add the rows of a video, batch by batch, to what `into` opens once their widths are known."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} puts nothing through the network; give 1 or more")
     views, done = transform.num_crops, 0
     facts: FeatureFacts | None = None
     rows: _Gathered | FeatureRows | None = None

@@ -1,6 +1,7 @@
 """The boundary-matching network as a LightningModule: it learns where something begins and ends from feature files."""
 
 import os
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -138,10 +139,13 @@ class BMN(RecordedModule):
             ValueError: If it is of another module.
         """
         file = Path(path).expanduser()
-        checkpoint = torch.load(
-            file if file.is_file() else checkpoint_of(file, which), map_location="cpu", weights_only=True
-        )
-        facts = checkpoint.get("kinema", {})
+        try:
+            checkpoint = torch.load(
+                file if file.is_file() else checkpoint_of(file, which), map_location="cpu", weights_only=True
+            )
+            facts = checkpoint.get("kinema", {})
+        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+            raise ValueError(f"{path} is no checkpoint of kinema; give a run of {cls.__name__}") from error
         if facts.get("module") != cls.__name__:
             raise ValueError(
                 f"{path} holds a {facts.get('module', 'checkpoint of another program')}, no {cls.__name__}"
