@@ -4,7 +4,8 @@ import json
 
 import torch
 
-from kinema.data.untrimmed.feature_files import FeatureFile, write
+from kinema.data.untrimmed.feature_files import FeatureFile
+from kinema.data.untrimmed.feature_writing import write
 
 CLASSES = ["jump", "run", "sit"]
 

@@ -120,7 +120,7 @@ def test_columns_may_be_lists():
 def test_strange_numbers_are_refused():
     with pytest.raises(ValueError, match=r"1 of 2 values of 'score' are NaN, the first of stretch 1 \(video 3\)"):
         spans([[0, 0, 1, 0, 0.5], [3, 0, 1, 0, np.nan]])
-    with pytest.raises(ValueError, match=r"stretch 0 ends at 1.0 s, before"):
+    with pytest.raises(ValueError, match=r"stretch 0 \(video 0\) ends at 1.0 s, before"):
         spans([[0, 2, 1, 0, 0.5]])
     with pytest.raises(ValueError, match="one length was expected"):
         Spans(np.zeros(2, int), np.zeros(2), np.zeros(3), np.zeros(2, int))
@@ -129,6 +129,28 @@ def test_strange_numbers_are_refused():
         average_precision(truth, truth)
     with pytest.raises(ValueError, match="have no scores"):
         average_recall(truth, truth)
+
+
+@pytest.mark.parametrize(
+    "row, text",
+    [
+        # With three classes, label -1 of video 3 had the number of class 2 of video 2.
+        (
+            [3, 0, 1, -1, 0.5],
+            r"1 of 2 stretches have a label that is none, the first is stretch 1 \(video 3\) with -1; number",
+        ),
+        ([-1, 0, 1, 2, 0.5], r"have a video that is none, the first is stretch 1 \(video -1\) with -1"),
+        ([3, 0, 1, 2**31, 0.5], r"with 2147483648; number them from 0 to 2147483647"),
+    ],
+)
+def test_numbers_that_are_no_ids_are_refused(row, text):
+    with pytest.raises(ValueError, match=text):
+        spans([[2, 0, 1, 2, 0.9], row])
+    with pytest.raises(ValueError, match=r"stretch 0 \(video 1\) with \[0, -1\]"):
+        Spans([1], [0], [1], [[0, -1]])
+    far = Spans([0], [0.0], [1.0], [[2**31 - 1] * 3], [0.5])
+    with pytest.raises(ValueError, match="too many combinations to be numbered"):
+        action_precision(far, far, ("verb", "noun", "place"))
 
 
 def of_tasks(rows, scores=None):
@@ -174,3 +196,54 @@ def test_recall_without_proposals_is_zero():
     nothing = Spans(*(np.zeros(0, dtype=kind) for kind in (int, float, float, int, float)))
     recall = average_recall(truth, nothing)
     assert recall.at(100) == 0 and recall.auc == 0
+
+
+def recall_in_loops(truth, found, most, tiou):
+    """ActivityNet's rule, literally: recall and proposals per video at each of 100 shares of the proposals retrieved."""
+    videos = sorted(set(truth.video.tolist()))
+    ratio = most * float(len(videos)) / len(found)
+    scores, total = [], 0
+    for video in videos:
+        proposals = sorted(
+            (found.score[i], found.start[i], found.end[i]) for i in np.flatnonzero(found.video == video)
+        )[::-1]
+        number = min(int(len(proposals) * ratio), len(proposals))
+        total += number
+        segments = [(truth.start[i], truth.end[i]) for i in np.flatnonzero(truth.video == video)]
+        overlaps = np.zeros((len(segments), number))
+        for row, (begin, end) in enumerate(segments):
+            for column, (_, start, stop) in enumerate(proposals[:number]):
+                shared = max(min(end, stop) - max(begin, start), 0)
+                overlaps[row, column] = shared / ((end - begin) + (stop - start) - shared)
+        scores.append(overlaps)
+    shares = np.arange(1, 101) / 100.0 * (most * float(len(videos)) / total)
+    recall = np.zeros((len(tiou), 100))
+    for line, threshold in enumerate(tiou):
+        for column, share in enumerate(shares):
+            for overlaps in scores:
+                number = min(int(overlaps.shape[1] * share), overlaps.shape[1])
+                recall[line, column] += (overlaps >= threshold)[:, :number].any(axis=1).sum()
+    return recall.mean(0) / len(truth), shares * (float(total) / len(videos))
+
+
+@pytest.mark.parametrize("counts", [(50,) * 4, (100,) * 4, (200,) * 4, (400,) * 4, (30, 400, 0, 171), (3, 50, 1, 20)])
+def test_average_recall_is_that_of_loops(counts):
+    draws, tiou = np.random.default_rng(sum(counts)), (0.5, 0.7, 0.9)
+
+    def some(video):
+        start = draws.uniform(0, 20, len(video))
+        return video, start, start + draws.uniform(0.5, 10, len(video)), np.zeros(len(video), int)
+
+    truth, found = some(np.arange(4).repeat(8)), some(np.arange(4).repeat(counts))
+    truth, found = Spans(*truth), Spans(*found, draws.random(sum(counts)))
+    got = average_recall(truth, found, tiou=tiou)
+    recall, proposals = recall_in_loops(truth, found, 100, tiou)
+    np.testing.assert_allclose(got.proposals, proposals)
+    np.testing.assert_allclose(got.recall, recall)
+    assert got.proposals[-1] == pytest.approx(100) and got.at(100) == pytest.approx(recall[-1])
+
+
+def test_proposals_in_videos_without_segments_alone_are_never_right():
+    truth = spans([[0, 0, 1, 0]], scored=False)
+    recall = average_recall(truth, spans([[1, 0, 1, 0, 0.5]] * 3), num_videos=2)
+    assert recall.at(100) == recall.auc == 0 and recall.proposals[-1] == 100

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 
 from kinema.data.motion import prepare_untrimmed
 from kinema.data.untrimmed.feature_files import read
+from kinema.data.untrimmed.windows import Windows
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.localizer import Localizer
 from kinema.training.restore import Predictor
@@ -143,13 +145,17 @@ def test_what_the_commands_refuse(cli, untrimmed, tmp_path, classifier):
 
 
 def test_what_to_know_of_the_segments_of_a_video():
-    localizer = Localizer(cast(Any, None), cast(Any, None), str, fps=25.0)
+    network = SimpleNamespace(windows=Windows(10, 10, 0.1))
+    localizer = Localizer(cast(Any, None), cast(Any, network), str, fps=25.0)
     file, sure = feature_file("a", [], fps=25.0, duration=30.0), [FoundSegment(1, 2, "run", 0.5)]
     assert localizer.notes(file, sure) == [] and localizer.notes(replace(file, fps=27.0), []) == []
     (rate,) = localizer.notes(replace(file, fps=50.0), sure)
     assert "50 frames per second, and the localizer learnt on videos of 25, so everything seems slower" in rate
     (short,) = localizer.notes(replace(file, clip_frames=1000), sure)
     assert "it lasts 30.00 s and a clip 40.00 s" in short
+    few = {name: getattr(file, name)[::20] for name in ("starts", "centers", "ends", "features", "logits")}
+    (unseen,) = localizer.notes(replace(file, **few), sure)
+    assert "windows of this video show no clip and are left out, such as a from " in unseen
     (unsure,) = localizer.notes(file, [FoundSegment(1, 2, "run", 0.05)])
     assert "its best score is 0.05" in unsure
 

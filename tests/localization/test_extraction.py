@@ -1,7 +1,9 @@
 """Features of whole videos: those of each clip by itself, in order, with their seconds; resumed, never half."""
 
 import json
+import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -40,8 +42,6 @@ class Means(nn.Module):
 
 
 def write_clip(path, num_frames=26, seed=0):
-    import numpy as np
-
     frames = draw_clip(np.random.default_rng(seed), "move_left", LEVELS["easy"], num_frames)
     path.write_bytes(encode_mp4(frames, intra_only=False))
     return path
@@ -98,6 +98,11 @@ def test_a_verb_and_a_noun(video):
     torch.testing.assert_close(file.logits["noun"], torch.cat([network.head(row[0])[1] for row in rows]))
     with pytest.raises(ValueError, match=r"2 classifiers and 1 names"):
         extract(video, embedding((5, 7), tasks=["verb"]), GRID, TRANSFORM)
+
+
+def test_a_batch_of_nothing_is_refused(video):
+    with pytest.raises(ValueError, match="batch_size=0 puts nothing through the network; give 1 or more"):
+        extract(video, embedding(), GRID, TRANSFORM, batch_size=0)
 
 
 def test_batches_are_full_across_clips_and_crops(video):
@@ -204,6 +209,66 @@ def test_features_that_are_no_numbers_are_told(tmp_path):
 
     done = all_of(many(tmp_path, ("a",)), tmp_path / "out", broken)
     assert "not finite" in done.failed["a"] and not list((tmp_path / "out").glob("*.safetensors"))
+
+
+class Grey:
+    """A long video of grey pictures."""
+
+    def __init__(self, num_frames):
+        from fractions import Fraction
+
+        self.num_frames, self.fps, self.size = num_frames, Fraction(25), (16, 16)
+
+    def decode(self, numbers):
+        return torch.full((len(numbers), 3, 16, 16), 7, dtype=torch.uint8)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+def test_no_more_is_held_of_a_long_video_than_of_a_short_one(tmp_path, num_crops):
+    """Counted are the arrays of features and scores, through whatever tensors share them, that are alive at once."""
+    transform = EvalTransform(16, 20, num_crops)
+
+    def most_held(num_frames):
+        alive, most = set(), []
+
+        def counted(*shape):
+            array = np.zeros(shape, dtype=np.float32)
+            alive.add(key := id(array))
+            weakref.finalize(array, alive.discard, key)
+            return torch.from_numpy(array)
+
+        def embed(clips):
+            found = counted(len(clips), 6), counted(len(clips), 4)
+            most.append(len(alive))
+            return found
+
+        folder, path = tmp_path / f"{num_frames}", tmp_path / f"{num_frames}.mp4"
+        options = {"batch_size": 4, "opener": lambda path: Grey(num_frames), "progress": False}
+        assert extract_all([path], folder, embed, GRID, transform, **options).written == [path.stem]
+        assert len(read(folder / f"{num_frames}.safetensors")) == num_frames // 3
+        return max(most)
+
+    assert most_held(600) == most_held(60) <= 6
+
+
+def test_a_file_that_is_there_and_not_whole_is_made_anew(tmp_path):
+    videos, out = many(tmp_path), tmp_path / "out"
+    all_of(videos, out)
+    whole = {path: path.read_bytes() for path in out.glob("*.safetensors")}
+    (out / "a.safetensors").write_bytes(b"")
+    (out / "b.safetensors").write_bytes(whole[out / "b.safetensors"][:-1])
+    done = all_of(videos, out)
+    assert done.finished == ["c"] and done.written == ["a", "b"] and set(done.broken) == {"a", "b"}
+    assert "a.safetensors is no safetensors file, or a damaged one" in done.broken["a"]
+    assert {path: path.read_bytes() for path in whole} == whole
+    (out / "a.safetensors").write_bytes(whole[out / "b.safetensors"])
+    assert "is of the video 'b'" in all_of(videos, out).broken["a"] and not all_of(videos, out).broken
 
 
 @pytest.mark.parametrize(

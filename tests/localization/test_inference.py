@@ -10,8 +10,8 @@ from torch import nn
 from kinema.data.untrimmed.feature_files import FeatureError
 from kinema.data.untrimmed.segments import AnnotatedVideo, Annotations, Segment
 from kinema.data.untrimmed.windows import Windows
-from kinema.localization.inference import Detection, PostProcessing, propose
-from kinema.localization.network import BoundaryMaps, BoundaryMatchingNetwork
+from kinema.localization.inference import BrokenMapsError, Detection, PostProcessing, propose
+from kinema.localization.network import BoundaryMaps
 from kinema.localization.results_file import read_detections, write_detections
 from kinema.localization.scoring import detection_metrics
 
@@ -157,10 +157,27 @@ def test_what_does_not_fit_is_refused():
     late = replace(late, **{name: getattr(late, name) + 500 for name in ("starts", "centers", "ends")})
     with pytest.raises(FeatureError, match="no clip lies within"):
         propose(Seer(SLIDING, SEGMENTS), late, windows=SLIDING)
-    broken = BoundaryMatchingNetwork(8, 24, 16, dim=4, dim_collapsed=4, dim_map=4, num_samples=2)
-    nn.init.constant_(broken.confidence[-1].bias, float("nan"))
-    with pytest.raises(ValueError, match="NaN of 'confidence'"):
-        propose(broken, feature_file("a", SEGMENTS), windows=SLIDING)
+
+
+@pytest.mark.parametrize("name", ["start", "end", "confidence", "offsets", "classes"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_maps_that_are_no_numbers_are_refused(name, value):
+    """Offsets would give times, and classes scores, that are NaN and no JSON."""
+    broken = Seer(SLIDING, SEGMENTS, offsets=[0.0, 0.0], classes=[0.0, 1.0, 2.0])
+    told = type(broken).forward
+
+    def forward(features):
+        maps = told(broken, features)
+        part = maps.classes[0] if name == "classes" else getattr(maps, name)
+        part = part.clone()
+        part[2].view(-1)[5] = float(value)
+        return maps._replace(**{name: (part,) if name == "classes" else part})
+
+    broken.forward = forward
+    with pytest.raises(
+        BrokenMapsError, match=f"a: what the network says of '{name}' is not finite in 1 of .* first at 8 s"
+    ):
+        propose(broken, feature_file("a", SEGMENTS), windows=SLIDING, options=PostProcessing("network"))
 
 
 ANNOTATIONS = Annotations(
@@ -203,6 +220,10 @@ def test_detections_are_read_as_they_were_written(tmp_path):
         ('{"database": {}}', "mapping 'results'"),
         ('{"results": {"a": [{"segment": [1], "score": 0.5, "label": "run"}]}}', r"video a: 'segment' \[start, end\]"),
         ('{"results": {"a": [{"segment": [1, 2], "score": NaN, "label": "run"}]}}', "'score'"),
+        (
+            '{"results": {"a": [{"segment": [3, 2], "score": 0.5, "label": "run"}]}}',
+            r"video a: .* ends at 2 s, before it starts at 3",
+        ),
         ('{"results": {"a": [{"segment": [1, 2], "score": 0.5, "label": "fly"}]}}', "'fly' is none of the 3 classes"),
     ],
 )
@@ -212,6 +233,19 @@ def test_detections_of_another_form_are_refused(content, text, tmp_path):
         read_detections(tmp_path / "found.json", ANNOTATIONS)
     with pytest.raises(FileNotFoundError, match=r"val_detections.json of a run"):
         read_detections(tmp_path / "absent.json", ANNOTATIONS)
+
+
+@pytest.mark.parametrize(
+    "verb, noun, text",
+    [("99", "0", "video a: 99 is no verb; the annotations have 2, with ids from 0 to 1"), ("0", "-1", "-1 is no noun")],
+)
+def test_ids_that_no_task_has_are_refused(verb, noun, text, tmp_path):
+    tasks = {"verb": ["open", "cut"], "noun": ["tap", "door", "cup"]}
+    actions = Annotations({"a": AnnotatedVideo(30.0, "val")}, [], tasks["verb"], tasks)
+    row = f'{{"segment": [1, 2], "score": 0.5, "label": "x", "verb": {verb}, "noun": {noun}}}'
+    (tmp_path / "found.json").write_text(f'{{"results": {{"a": [{row}]}}}}')
+    with pytest.raises(ValueError, match=text):
+        read_detections(tmp_path / "found.json", actions)
 
 
 def test_without_labels_all_classes_are_one():

@@ -122,3 +122,23 @@ def test_without_class_scores_all_classes_are_one(cli, tmp_path):
     run = cli("fit", *where, config=None)
     assert json.loads((run / "metrics.json").read_text())["class_agnostic"] == 1
     assert "training windows without a whole segment" in cli.output.out
+
+
+def test_videos_in_which_nothing_is_annotated_have_no_metrics(cli, tmp_path):
+    features, annotations = made_set(tmp_path)
+    content = json.loads(annotations.read_text())
+    for name in ("video1", "video6"):
+        content["database"][name]["annotations"] = []
+    annotations.write_text(json.dumps(content))
+    where = [f"--run.root={tmp_path / 'runs'}", "--run.wandb=off", "--trainer.enable_progress_bar=false", "--model=BMN"]
+    where += ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--data=FeatureData", f"--data.root={features}"]
+    where += [f"--data.annotations={annotations}", "--data.num_bins=20", "--data.max_bins=12", *SIZES]
+    run = cli("fit", *where, "--trainer.limit_val_batches=1", config=None)
+    assert "note: nothing is annotated in the 1 'val' videos that were evaluated" in cli.output.err
+    assert (
+        "average_mAP" not in json.loads((run / "metrics.json").read_text())
+        and (run / "checkpoints/last.ckpt").is_file()
+    )
+    run = cli("fit", *where, config=None)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["videos"] == 2 and metrics["segments"] == 2 and "nothing is annotated" not in cli.output.err

@@ -1,4 +1,4 @@
-"""Which classifier: the options that `kinema predict`, `export` and `demo` share."""
+"""Which classifier: the options that `kinema predict`, `export`, `demo`, `features` and `localize` share."""
 
 import argparse
 from pathlib import Path
@@ -22,6 +22,11 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         help="with --run: last (the default) or best; without: a checkpoint of kinema, or with --model weights of its authors",
     )
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
+    add_weights(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Options that say which network a file of weights is of, and how its clips are cut."""
     weights = parser.add_argument_group("weights of other code (--checkpoint FILE --model NAME), and old checkpoints")
     weights.add_argument("--model", help="name of the network, see 'kinema models'")
     weights.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network")
@@ -54,7 +59,7 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     """
     from kinema.training.restore import Predictor
 
-    _need_device(options.device)
+    need_device(options.device)
     given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name) is not None]
     given += [name for name in ("model", "option", "bgr") if getattr(options, name)]
     if options.run is not None:
@@ -79,15 +84,35 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     return predictor if options.classes is None else _named(predictor, options.classes)
 
 
-def _need_device(name: str) -> None:
+def need_device(name: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        ValueError: If the name is of none, or of a GPU that PyTorch does not find.
+    """
     import torch
 
     try:
-        kind = torch.device(name).type
+        device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"--device {name} names no device; give cpu, or cuda:0 and the like") from error
-    if kind == "cuda" and not torch.cuda.is_available():
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {name} was given, and PyTorch finds no GPU here; leave it out for the CPU")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"--device {name} was given, and PyTorch finds {torch.cuda.device_count()} GPUs here; the last is "
+            f"cuda:{torch.cuda.device_count() - 1}"
+        )
+
+
+def need_batch_size(size: int) -> None:
+    """Refuse batches of nothing.
+
+    Raises:
+        ValueError: If the size is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"--batch-size {size} puts nothing through the network; give 1 or more")
 
 
 def _refuse(given: list[str], why: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.classifier import add_classifier, load_predictor, need_batch_size
 
 if TYPE_CHECKING:
     from kinema.data.frame_cache import OpenedVideo
@@ -50,6 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.training.record import source_state
 
     try:
+        need_batch_size(options.batch_size)
         videos = find_videos(options.videos, folders=options.frames is not None)
         predictor = load_predictor(options)
         for note in predictor.notes:
@@ -82,6 +83,8 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     for name, reason in done.failed.items():
         print(f"kinema: {name} has no features: {reason}", file=sys.stderr)
+    for name, reason in done.broken.items():
+        print(f"note: the features of {name} were there but not whole, and made anew: {reason}", file=sys.stderr)
     for name in done.short:
         print(f"kinema: {name} is shorter than a clip; its first and last frame are repeated", file=sys.stderr)
     print(f"{len(done.written)} written, {len(done.finished)} finished before, {len(done.failed)} failed")

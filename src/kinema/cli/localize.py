@@ -1,9 +1,9 @@
 """`kinema localize VIDEO... --classifier RUN --localizer RUN --output FOLDER`: what happens when, in your own videos.
 
-The classifier slides over each video, the localizer proposes segments from what it saw, and both are joined. Written are
-VIDEO.json and VIDEO.csv with all segments, VIDEO.png with the best ones over time, and VIDEO.html, a page with the video and
-these segments to be clicked. A video that is shorter than a clip, has another frame rate than those learnt on, or in which
-nothing is sure, is noted.
+The classifier (a run, a checkpoint, or with --model weights of its authors) slides over each video, the localizer proposes
+segments from what it saw, and both are joined. Written are VIDEO.json and VIDEO.csv with all segments, VIDEO.png with the best
+ones over time, and VIDEO.html, a page with the video and these segments to be clicked. A video that is shorter than a clip, has
+another frame rate than those learnt on, or in which nothing is sure, is noted.
 """
 
 import argparse
@@ -11,12 +11,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from kinema.cli.classifier import add_weights, load_predictor, need_batch_size
+
 
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema localize", description=__doc__)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files, or folders of them")
-    parser.add_argument("--classifier", required=True, metavar="RUN", help="run whose features the localizer learnt on")
-    parser.add_argument("--localizer", required=True, metavar="RUN", help="run of kinema.training.BMN")
+    parser.add_argument(
+        "--classifier",
+        required=True,
+        metavar="RUN",
+        help="run whose features the localizer learnt on, a checkpoint of kinema, or with --model weights of its authors",
+    )
+    parser.add_argument(
+        "--localizer", required=True, metavar="RUN", help="run of kinema.training.BMN, or a checkpoint of one"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where results go")
     parser.add_argument(
         "--features",
@@ -35,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of the runs")
     parser.add_argument("--batch-size", type=int, default=8, help="crops that go through the classifier together")
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
+    add_weights(parser)
     options = parser.parse_args(arguments[1:])
 
     from kinema.cli.features import find_videos
@@ -42,20 +52,39 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.data.progress import progress_bar
     from kinema.data.untrimmed.feature_files import FeatureError
     from kinema.data.untrimmed.segments import read_activitynet
+    from kinema.localization.inference import BrokenMapsError
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer
 
     try:
         if options.top < 0:
             raise ValueError(f"--top {options.top} shows nothing; give 0 or more")
+        need_batch_size(options.batch_size)
         videos = find_videos(options.videos)
         names = [path.stem for path in videos]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"two videos are called {twice} and would share their results; localize them apart")
-        annotations = None if options.annotations is None else read_activitynet(options.annotations)
+        annotations = None
+        if options.annotations is not None:
+            annotations = read_activitynet(options.annotations)
+            unnamed = [name for name in names if name not in annotations.videos]
+            if len(unnamed) == len(names):
+                raise ValueError(
+                    f"{options.annotations} has {len(annotations.videos)} videos, such as {next(iter(annotations.videos))}, "
+                    f"and none of those given, such as {names[0]}; names must be equal, without the ending"
+                )
+            if unnamed:
+                print(f"note: {options.annotations} does not have {', '.join(unnamed[:3])}", file=sys.stderr)
+        # As --run or --checkpoint of other commands.
+        file = Path(options.classifier).expanduser().is_file()
+        options.run = None if file else options.classifier
+        options.checkpoint = options.classifier if file else options.which
+        predictor = load_predictor(options)
+        for note in predictor.notes:
+            print(f"note: {note}", file=sys.stderr)
         localizer = Localizer.of_runs(
-            options.classifier,
+            predictor,
             options.localizer,
             features=options.features,
             which=options.which,
@@ -75,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
 
             try:
                 file, segments = localizer(path, batch_size=options.batch_size, on_clips=told)
-            except (DecodeError, FeatureError) as error:
+            except (DecodeError, FeatureError, BrokenMapsError) as error:
                 print(f"kinema: {error}", file=sys.stderr)
                 failed += 1
                 continue
@@ -93,5 +122,5 @@ def run(arguments: Sequence[str]) -> int:
             )
             print(f"{path.name}: {len(kept)} segments, {page}")
     if failed:
-        print(f"kinema: {failed} of {len(videos)} videos could not be decoded", file=sys.stderr)
+        print(f"kinema: {failed} of {len(videos)} videos have no segments, for the reasons above", file=sys.stderr)
     return 1 if failed else 0

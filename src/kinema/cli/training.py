@@ -332,9 +332,12 @@ def _summarise(cli: TrainingCLI, status: int) -> None:
             )
         if "top1" in metrics:
             told = f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%}"
-        else:
+        elif "average_mAP" in metrics:
             told = f"average mAP {metrics['average_mAP']:.1%}, AR@100 {metrics['AR@100']:.1%}"
-        print(f"{told} on {metrics['videos']} videos{undecodable} in {metrics['seconds']:.0f} s")
+        else:  # nothing was annotated in the videos that were evaluated, which was noted
+            told = None
+        if told is not None:
+            print(f"{told} on {metrics['videos']} videos{undecodable} in {metrics['seconds']:.0f} s")
     print(folder.path)
 
 

@@ -6,10 +6,11 @@ synced; a line without an end was being written when the end came and is cut off
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 
 class Journal:
@@ -73,10 +74,17 @@ class Journal:
 
 def write_durably(path: Path, text: str) -> None:
     """Write a file so that it is either the old one or the whole new one, also after a loss of power."""
+    with durable_file(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def durable_file(path: Path) -> Iterator[BinaryIO]:
+    """A file of bytes that appears under its name when it is whole and on the disk; after an error there is what was before."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with unfinished.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

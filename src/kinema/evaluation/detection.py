@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int
 ACTIVITYNET_TIOU = tuple(float(value) for value in np.linspace(0.5, 0.95, 10))
 EPIC_TIOU = tuple(float(value) for value in np.linspace(0.1, 0.5, 5))
 
+_LARGEST = 2**31 - 1
+"""Video and label are joined into one number of 64 bits."""
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -26,7 +29,8 @@ class Spans:
         score: Of detections; None for what was annotated.
 
     Raises:
-        ValueError: If columns differ in length, a time or score is NaN, or a segment is reversed.
+        ValueError: If columns differ in length, a video or label is below 0 or above 2**31 - 1, a time or score is NaN, or a
+            segment is reversed.
     """
 
     video: Int[np.ndarray, " N"]
@@ -46,6 +50,17 @@ class Spans:
             raise ValueError(
                 f"columns of {[len(column) for column in columns]} stretches were given; one length was expected"
             )
+        for name, column in (
+            ("video", self.video),
+            ("label", self.label),
+        ):  # numbered together, so -1 would be another's
+            strange = ((column < 0) | (column > _LARGEST)).reshape(len(column), -1).any(1) if len(column) else column
+            if strange.any():
+                first = int(strange.argmax())
+                raise ValueError(
+                    f"{int(strange.sum())} of {len(column)} stretches have a {name} that is none, the first is stretch {first} "
+                    f"(video {self.video[first]}) with {np.asarray(column[first]).tolist()}; number them from 0 to {_LARGEST}"
+                )
         for name, column in (("start", self.start), ("end", self.end), ("score", self.score)):
             if column is not None and np.isnan(column).any():
                 first = int(np.isnan(column).argmax())
@@ -55,7 +70,10 @@ class Spans:
                 )
         if (self.end < self.start).any():
             first = int((self.end < self.start).argmax())
-            raise ValueError(f"stretch {first} ends at {self.end[first]} s, before it starts at {self.start[first]} s")
+            raise ValueError(
+                f"stretch {first} (video {self.video[first]}) ends at {self.end[first]} s, before it starts at "
+                f"{self.start[first]} s"
+            )
 
     def __len__(self) -> int:
         return len(self.video)
@@ -154,6 +172,10 @@ def action_precision(
         raise ValueError("nothing was annotated, so average precision has no value; give the videos that were")
     known, combined = np.unique(truth.label, axis=0, return_inverse=True)
     size = int(max(truth.label.max(), found.label.max() if len(found) else 0)) + 1
+    if size ** len(names) > 2**63 - 1:
+        raise ValueError(
+            f"labels up to {size - 1} of {len(names)} tasks have too many combinations to be numbered; give smaller ids"
+        )
     powers = size ** np.arange(len(names))[::-1]
     place = np.searchsorted(known @ powers, found.label @ powers).clip(max=len(known) - 1)
     kept = (known[place] == found.label).all(1)
@@ -199,7 +221,8 @@ def average_recall(
     """AR@AN of proposals, whatever their classes, as ActivityNet's evaluator computes it.
 
     The number of proposals is set by one share for all videos: a video with twice as many proposals gives twice as many,
-    its best ones. At point j of 100 the share is such that j % of `max_proposals` per video are taken on average.
+    its best ones. With P proposals of V videos, each video retrieves the best `max_proposals` V / P of its own, rounded down,
+    at most all. At point j of 100 the share of these is such that j % of `max_proposals` per video are taken on average.
 
     Args:
         truth: What was annotated, labels aside.
@@ -220,28 +243,31 @@ def average_recall(
     grid = np.arange(1, 101) / 100.0
     if not len(found):
         return AverageRecall(grid * (max_proposals or 0), np.zeros(100))
-    per_video = len(found) / videos
-    most = per_video if max_proposals is None else max_proposals
-    shares = grid * (most / per_video)
+    most = len(found) / videos if max_proposals is None else max_proposals
+    ratio = most * videos / len(found)
     found = _sorted(found)
     # Each annotated segment is found from some rank of its video on: the first proposal that overlaps enough.
     order = _by_group(found.video)
     begins = np.searchsorted(found.video[order], names, side="left")
     counts = np.searchsorted(found.video[order], names, side="right") - begins
-    hits = np.zeros((len(tiou), 100))
+    retrieved = np.minimum((counts * ratio).astype(int), counts)
     place = np.searchsorted(names, truth.video)
+    total = int(retrieved[np.unique(place)].sum())
+    if not total:
+        return AverageRecall(grid * most, np.zeros(100))
+    shares = grid * (most * videos / total)
+    hits = np.zeros((len(tiou), 100))
     for video in np.unique(place):
-        mine = order[begins[video] : begins[video] + counts[video]]
+        mine = order[begins[video] : begins[video] + retrieved[video]]
         if not len(mine):
             continue
         segments = np.flatnonzero(place == video)
         overlap = _tiou(found.start[mine, None], found.end[mine, None], truth.start[segments], truth.end[segments])
-        most_taken = min(int(len(mine) * (most / per_video)), len(mine))
-        taken = np.minimum((most_taken * shares).astype(int), most_taken)
-        reached = np.maximum.accumulate(overlap[:most_taken], axis=0)  # best overlap within the first ranks
+        taken = np.minimum((len(mine) * shares).astype(int), len(mine))
+        reached = np.maximum.accumulate(overlap, axis=0)  # best overlap within the first ranks
         reached = np.concatenate([np.full((1, len(segments)), -1.0), reached])[taken]
         hits += (reached[None] >= np.asarray(tiou)[:, None, None]).sum(-1)
-    return AverageRecall(shares * per_video, (hits / len(truth)).mean(0))
+    return AverageRecall(shares * (total / videos), (hits / len(truth)).mean(0))
 
 
 def detection_summary(results: AveragePrecision | Mapping[str, AveragePrecision]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,8 +17,15 @@ from kinema.data.frame_cache import OpenedVideo
 from kinema.data.journal import write_durably
 from kinema.data.progress import progress_bar
 from kinema.data.transforms import EvalTransform
-from kinema.data.untrimmed.clip_grid import ClipGrid, clips_on
-from kinema.data.untrimmed.feature_files import CLASSES, FeatureError, FeatureFile, feature_path, write
+from kinema.data.untrimmed.clip_grid import ClipGrid, GridClips, clips_on
+from kinema.data.untrimmed.feature_files import (
+    CLASSES,
+    FeatureError,
+    FeatureFacts,
+    FeatureFile,
+    describe_video,
+)
+from kinema.data.untrimmed.feature_writing import FeatureRows, feature_rows
 
 FACTS = "extraction.json"
 
@@ -101,7 +108,7 @@ def extract(
     what an average over crops gives in the evaluation of a classifier.
 
     Decoding takes the memory of a clip and a few frames whatever the length of the video. What grows is the result: D numbers
-    for each clip.
+    for each clip. `extract_to` writes these as they come.
 
     Args:
         source: A video file, or an opened video.
@@ -117,37 +124,137 @@ def extract(
         DecodeError: If the video cannot be decoded exactly from beginning to end.
         FeatureError: If the network's features are not finite.
     """
-    opened = open_video(source) if isinstance(source, str | Path) else source
+    found: list[_Gathered] = []
+
+    def gather(facts: FeatureFacts) -> AbstractContextManager[_Gathered]:
+        found.append(_Gathered(facts))
+        return nullcontext(found[0])
+
     name = video or (Path(source).stem if isinstance(source, str | Path) else "video")
-    rows: list[Tensor] = []
-    scores: dict[str, list[Tensor]] = {}
-    with opened as frames:
-        places = grid.over(frames)
-        crops = (crop for clip in clips_on(frames, places, transform) for crop in clip)
-        done = 0
-        while batch := list(islice(crops, batch_size)):
-            features, logits = embed(torch.stack(batch))
-            rows += features
-            for task, part in (logits if isinstance(logits, Mapping) else {"": logits}).items():
-                scores.setdefault(task, []).extend(part)
-            done += len(batch)
-            if on_clips is not None:
-                on_clips(done // transform.num_crops, len(places))
-    views = transform.num_crops
-    by_task = {task: _joint(torch.stack(parts).unflatten(0, (-1, views))) for task, parts in scores.items()}
+    _slide(source, embed, grid, transform, gather, video=name, batch_size=batch_size, on_clips=on_clips)
+    facts, by_task = found[0].facts, found[0].logits
     return FeatureFile(
         video=name,
-        features=torch.stack(rows).unflatten(0, (-1, views)).flatten(1),
-        starts=torch.from_numpy(places.starts),
-        centers=torch.from_numpy(places.centers),
-        ends=torch.from_numpy(places.ends),
+        features=found[0].features,
+        starts=facts.starts,
+        centers=facts.centers,
+        ends=facts.ends,
+        duration=facts.duration,
+        fps=facts.fps,
+        stride=facts.stride,
+        clip_frames=facts.clip_frames,
+        model=model,
+        commit=commit,
+        logits=by_task.get("", by_task),
+    )
+
+
+def extract_to(
+    folder: str | Path,
+    source: str | Path | AbstractContextManager[OpenedVideo],
+    embed: Embedding,
+    grid: ClipGrid,
+    transform: EvalTransform,
+    *,
+    video: str,
+    batch_size: int = 8,
+    model: str = "",
+    commit: str = "",
+    on_clips: Callable[[int, int], None] | None = None,
+) -> FeatureFacts:
+    """Slide over one video and write its feature file, clip by clip: no more than a batch is held, however long the video is.
+
+    What grows are the numbers and seconds of frames and clips. The file appears when it is whole.
+
+    Args:
+        folder: Where `<video>.safetensors` goes.
+        source, embed, grid, transform, video, batch_size, model, commit, on_clips: As for `extract`.
+
+    Raises:
+        DecodeError, FeatureError: As `extract`.
+        OSError: If the file cannot be written.
+    """
+
+    def rows(facts: FeatureFacts) -> AbstractContextManager[FeatureRows]:
+        return feature_rows(folder, facts, model=model, commit=commit)
+
+    return _slide(source, embed, grid, transform, rows, video=video, batch_size=batch_size, on_clips=on_clips)
+
+
+class _Gathered:
+    """Rows of features and class scores in memory, in one piece from the beginning."""
+
+    def __init__(self, facts: FeatureFacts) -> None:
+        self.facts, self.added = facts, 0
+        count = len(facts.centers)
+        self.features = torch.empty(count, facts.dim)
+        self.logits = {task: torch.empty(count, width) for task, width in facts.num_classes.items()}
+
+    def add(self, features: Float[Tensor, "M D"], logits: Mapping[str, Float[Tensor, "M K"]]) -> None:
+        place = slice(self.added, self.added + len(features))
+        self.features[place] = features
+        for task, part in logits.items():
+            self.logits[task][place] = part
+        self.added += len(features)
+
+
+def _slide(
+    source: str | Path | AbstractContextManager[OpenedVideo],
+    embed: Embedding,
+    grid: ClipGrid,
+    transform: EvalTransform,
+    into: Callable[[FeatureFacts], AbstractContextManager[_Gathered | FeatureRows]],
+    *,
+    video: str,
+    batch_size: int,
+    on_clips: Callable[[int, int], None] | None,
+) -> FeatureFacts:
+    """Add the rows of a video, batch by batch, to what `into` opens once their widths are known."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} puts nothing through the network; give 1 or more")
+    views, done = transform.num_crops, 0
+    facts: FeatureFacts | None = None
+    rows: _Gathered | FeatureRows | None = None
+    held: tuple[Tensor, dict[str, Tensor]] | None = None  # crops of a clip whose other crops are still to come
+    with ExitStack() as stack:
+        frames = stack.enter_context(open_video(source) if isinstance(source, str | Path) else source)
+        places = grid.over(frames)
+        crops = (crop for clip in clips_on(frames, places, transform) for crop in clip)
+        while batch := list(islice(crops, batch_size)):
+            features, logits = embed(torch.stack(batch))
+            scores = dict(logits) if isinstance(logits, Mapping) else {"": logits}
+            if held is not None:
+                features = torch.cat([held[0], features])
+                scores = {task: torch.cat([held[1][task], part]) for task, part in scores.items()}
+            if rows is None:
+                facts = _facts(video, places, grid, features.shape[1] * views, scores)
+                rows = stack.enter_context(into(facts))
+            whole = len(features) // views * views
+            if whole:
+                rows.add(
+                    features[:whole].unflatten(0, (-1, views)).flatten(1),
+                    {task: _joint(part[:whole].unflatten(0, (-1, views))) for task, part in scores.items()},
+                )
+            held = features[whole:].clone(), {task: part[whole:].clone() for task, part in scores.items()}
+            done += len(batch)
+            if on_clips is not None:
+                on_clips(done // views, len(places))
+    assert facts is not None, "a grid has a clip on every video"
+    return facts
+
+
+def _facts(video: str, places: GridClips, grid: ClipGrid, dim: int, scores: Mapping[str, Tensor]) -> FeatureFacts:
+    return FeatureFacts(
+        video,
+        dim,
+        torch.from_numpy(places.starts),
+        torch.from_numpy(places.centers),
+        torch.from_numpy(places.ends),
+        {task: part.shape[1] for task, part in scores.items()},
         duration=places.duration,
         fps=places.fps,
         stride=grid.stride,
         clip_frames=grid.span,
-        model=model,
-        commit=commit,
-        logits=by_task.get("", by_task),
     )
 
 
@@ -166,12 +273,14 @@ class Extracted:
         finished: Names of those that had been written before.
         short: Names of those that are shorter than a clip; its frames are repeated.
         failed: Videos that have no features, and why.
+        broken: Videos whose files were there, but not whole, so that they were made anew, and what was wrong.
     """
 
     written: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
 
 def extract_all(
@@ -189,6 +298,8 @@ def extract_all(
     progress: bool = True,
 ) -> Extracted:
     """Write the feature files of many videos into a folder; what was finished by an earlier call is left as it is.
+
+    Finished is a file whose header is whole and of this video; others are made anew.
 
     A feature file appears under its name when it is whole. A video that cannot be decoded has none, and the others are done.
 
@@ -214,8 +325,15 @@ def extract_all(
             raise FeatureError(f"{other} and {path} would share the feature file of {name}; rename one, or part them")
     _agree(folder, described(grid, transform, facts or {}))
     result = Extracted()
-    todo = {name: path for name, path in by_name.items() if not feature_path(folder, name).is_file()}
-    result.finished = [name for name in by_name if name not in todo]
+    todo = {}
+    for name, path in by_name.items():
+        broken = _broken(folder, name)
+        if broken is None:
+            result.finished.append(name)
+            continue
+        todo[name] = path
+        if broken:
+            result.broken[name] = broken
     with progress_bar(progress and bool(todo)) as bar:
         task = bar.add_task("videos", total=len(by_name), completed=len(result.finished))
         for place, (name, path) in enumerate(todo.items(), start=len(result.finished)):
@@ -224,7 +342,8 @@ def extract_all(
                 bar.update(task, completed=place + done / of)
 
             try:
-                file = extract(
+                made = extract_to(
+                    folder,
                     opener(path),
                     embed,
                     grid,
@@ -238,12 +357,22 @@ def extract_all(
             except (DecodeError, FeatureError) as error:
                 result.failed[name] = str(error)
             else:
-                write(folder, file)
                 result.written.append(name)
-                if round(file.duration * file.fps) < file.clip_frames:
+                if round(made.duration * made.fps) < made.clip_frames:
                     result.short.append(name)
             bar.update(task, completed=place + 1)
     return result
+
+
+def _broken(folder: Path, video: str) -> str | None:
+    """What is wrong with the feature file of a video by its header; "" where there is none, None where it is whole."""
+    try:
+        describe_video(folder, video)
+    except FileNotFoundError:
+        return ""
+    except FeatureError as error:
+        return str(error)
+    return None
 
 
 def read_facts(folder: str | Path) -> dict[str, Any]:

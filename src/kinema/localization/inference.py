@@ -90,6 +90,10 @@ class PostProcessing:
         return cls("video", num_labels=2, num_proposals=100)
 
 
+class BrokenMapsError(ValueError):
+    """What a network says of a video is no number; the text names the video and what is wrong."""
+
+
 @torch.inference_mode()
 def propose(
     model: BoundaryMatchingNetwork, file: FeatureFile, *, windows: Windows, options: PostProcessing | None = None
@@ -126,13 +130,13 @@ def window_inputs(file: FeatureFile, windows: Windows, in_channels: int) -> tupl
             f"{file.video}: the features have {file.dim} channels and the network reads {in_channels}; give features of the "
             "network it was trained with"
         )
-    columns = [(window, windows.sample(file.features, file, window)) for window in windows.of(file.duration)]
-    seen = [(window, inputs) for window, inputs in columns if inputs is not None]
+    seen = windows.seen(file)
     if not seen:
         raise FeatureError(
             f"{file.video}: no clip lies within the {file.duration:g} s of the video; its times are wrong, write it anew"
         )
-    return [window for window, _ in seen], [inputs for _, inputs in seen]
+    columns = [windows.sample(file.features, file, window) for window in seen]
+    return seen, [inputs for inputs in columns if inputs is not None]
 
 
 def detections_of(
@@ -189,24 +193,31 @@ def _maps_of(model: BoundaryMatchingNetwork, seen: list[Window], inputs: list[Te
         ]
     finally:
         model.train(training)
-    return video_maps(seen, batches, file.duration)
+    return video_maps(seen, batches, file)
 
 
-def video_maps(seen: Sequence[Window], batches: Sequence[BoundaryMaps], duration: float) -> VideoMaps:
+def video_maps(seen: Sequence[Window], batches: Sequence[BoundaryMaps], file: FeatureFile) -> VideoMaps:
     """The maps of a video from what the network said of its windows, batch by batch.
 
     Raises:
-        ValueError: If the network says NaN.
+        BrokenMapsError: If anything it says is not finite.
     """
     start, end = torch.cat([batch.start for batch in batches]), torch.cat([batch.end for batch in batches])
     confidence = torch.cat([batch.confidence for batch in batches])
-    for name, part in (("start", start), ("end", end), ("confidence", confidence)):
-        if bool(part.isnan().any()):
-            raise ValueError(f"the network says NaN of '{name}'; its weights or the features are broken")
-    offsets = [batch.offsets for batch in batches if batch.offsets is not None]
+    found = [batch.offsets for batch in batches if batch.offsets is not None]
+    offsets = torch.cat(found) if found else None
     classes = tuple(torch.cat(task) for task in zip(*(batch.classes for batch in batches), strict=True))
-    joined = BoundaryMaps(start, end, confidence, torch.cat(offsets) if offsets else None, classes)
-    return join_windows(seen, joined, duration=duration)
+    parts = [("start", start), ("end", end), ("confidence", confidence), *(("classes", part) for part in classes)]
+    for name, part in [*parts, *([] if offsets is None else [("offsets", offsets)])]:
+        if not bool(torch.isfinite(part).all()):
+            bad = (~torch.isfinite(part)).flatten(1).any(1).nonzero()[:, 0].tolist()
+            raise BrokenMapsError(
+                f"{file.video}: what the network says of '{name}' is not finite in {len(bad)} of {len(part)} windows, the "
+                f"first at {seen[bad[0]].start:g} s; its weights are broken or these features far from those it learnt on: "
+                "train it anew, or give other features"
+            )
+    joined = BoundaryMaps(start, end, confidence, offsets, classes)
+    return join_windows(seen, joined, duration=file.duration)
 
 
 def _refined(proposals: Proposals, maps: VideoMaps) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from kinema.data.untrimmed.segments import Annotations, Label
 from kinema.localization.inference import Detection
@@ -32,7 +32,7 @@ def read_detections(path: str | Path, annotations: Annotations) -> dict[str, lis
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another form, or a label is no class of the annotations.
+        ValueError: If it is of another form, a segment is reversed, or a label is no class of the annotations.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,6 +63,10 @@ def _detection(row: Any, annotations: Annotations, ids: Mapping[str, int], where
         raise ValueError(
             f"{where}: 'segment' [start, end] in seconds, 'score' and 'label' were expected, found {row!r:.80}"
         )
+    if end < start:
+        raise ValueError(
+            f"{where}: a segment ends at {end:g} s, before it starts at {start:g} s; give its start first: {row!r:.80}"
+        )
     return Detection(start, end, score, _label(row, annotations, ids, where))
 
 
@@ -70,9 +74,14 @@ def _label(row: Mapping[str, Any], annotations: Annotations, ids: Mapping[str, i
     if row.get("label") is None:
         return None
     if annotations.tasks:
-        found = tuple(number for task in annotations.tasks if isinstance(number := row.get(task), int))
+        found = tuple(number for number in map(row.get, annotations.tasks) if _is_id(number))
         if len(found) < len(annotations.tasks):
             raise ValueError(f"{where}: an id was expected of each of {list(annotations.tasks)}, found {row!r:.80}")
+        for (task, names), number in zip(annotations.tasks.items(), found, strict=True):
+            if not 0 <= number < len(names):
+                raise ValueError(
+                    f"{where}: {number} is no {task}; the annotations have {len(names)}, with ids from 0 to {len(names) - 1}"
+                )
         return found
     if row["label"] not in ids:
         raise ValueError(
@@ -80,6 +89,10 @@ def _label(row: Mapping[str, Any], annotations: Annotations, ids: Mapping[str, i
             "classes to read_activitynet"
         )
     return ids[row["label"]]
+
+
+def _is_id(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _row(detection: Detection, annotations: Annotations) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """The boundary-matching network as a LightningModule: it learns where something begins and ends from feature files."""
 
 import os
+import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -137,10 +139,13 @@ class BMN(RecordedModule):
             ValueError: If it is of another module.
         """
         file = Path(path).expanduser()
-        checkpoint = torch.load(
-            file if file.is_file() else checkpoint_of(file, which), map_location="cpu", weights_only=True
-        )
-        facts = checkpoint.get("kinema", {})
+        try:
+            checkpoint = torch.load(
+                file if file.is_file() else checkpoint_of(file, which), map_location="cpu", weights_only=True
+            )
+            facts = checkpoint.get("kinema", {})
+        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+            raise ValueError(f"{path} is no checkpoint of kinema; give a run of {cls.__name__}") from error
         if facts.get("module") != cls.__name__:
             raise ValueError(
                 f"{path} holds a {facts.get('module', 'checkpoint of another program')}, no {cls.__name__}"
@@ -292,13 +297,22 @@ class BMN(RecordedModule):
                 self._log_losses(part, losses, len(maps.start))
             assert self.windows is not None
             file, windows = video["file"], video["windows"]
-            maps = video_maps(windows, batches, file.duration)
+            maps = video_maps(windows, batches, file)
             self.detections[part][video["name"]] = detections_of(maps, file, self.windows, windows, self.post)
 
     def _finish(self, part: str) -> None:
         data = self.trainer.datamodule  # pyrefly: ignore[missing-attribute]
         found = self.detections[part]
         annotations = data.annotations[part].of_videos(found)
+        self.evaluated.pop(part, None)
+        if not annotations.segments:  # as of the first videos alone, with limit_val_batches
+            if not self.trainer.sanity_checking and self.trainer.is_global_zero:
+                print(
+                    f"note: nothing is annotated in the {len(found)} '{part}' videos that were evaluated, so they have no "
+                    f"average precision; evaluate more videos with --trainer.limit_{part}_batches",
+                    file=sys.stderr,
+                )
+            return
         metrics = detection_metrics(annotations, found)
         self.evaluated[part] = metrics | {"videos": len(found), "segments": len(annotations.segments)}
         for name, value in metrics.items():

@@ -10,6 +10,7 @@ import yaml
 
 from kinema.data.untrimmed.clip_grid import ClipGrid
 from kinema.data.untrimmed.feature_files import SUFFIX, FeatureFile, describe
+from kinema.data.untrimmed.reach import told_of_unseen
 from kinema.localization.extraction import read_facts
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.bmn import BMN
@@ -41,7 +42,7 @@ class Localizer:
     @classmethod
     def of_runs(
         cls,
-        classifier: str | Path,
+        classifier: str | Path | Predictor,
         localizer: str | Path,
         *,
         features: str | Path | None = None,
@@ -51,9 +52,10 @@ class Localizer:
         """Load both runs; clips lie and are cut as in the features that the localizer learnt on.
 
         Args:
-            classifier: The run whose features the localizer learnt on.
-            localizer: A run of `kinema.training.BMN`.
-            features: The folder of these features; where the localizer's run found them when None.
+            classifier: The run whose features the localizer learnt on, or what `Predictor` made of a checkpoint or of weights.
+            localizer: A run of `kinema.training.BMN`, or a checkpoint of one.
+            features: The folder of these features; where the localizer's run found them when None. A checkpoint that was taken
+                out of its run does not say it.
             which: Which checkpoint of the runs, `last` or `best`.
             device: Where networks run.
 
@@ -65,8 +67,10 @@ class Localizer:
         folder = _features_of(localizer) if features is None else Path(features)
         facts = read_facts(folder)
         grid = ClipGrid(**facts["grid"])
+        if not isinstance(classifier, Predictor):
+            classifier = Predictor.from_run(classifier, which=which, device=device)
         extractor = Extractor.of(
-            Predictor.from_run(classifier, which=which, device=device),
+            classifier,
             stride=grid.stride,
             clip_frames=grid.clip_frames,
             frame_interval=grid.frame_interval,
@@ -77,8 +81,8 @@ class Localizer:
         if other:
             found = "; ".join(f"{name}: {facts.get(name)} there, {extractor.described[name]} here" for name in other)
             raise ValueError(
-                f"the localizer {localizer} learnt on features that {classifier} does not give ({found}); give the run that "
-                f"made those in {folder}, or train a localizer on features of this one"
+                f"the localizer {localizer} learnt on features that {classifier.checkpoint} does not give ({found}); give the "
+                f"classifier that made those in {folder}, or train a localizer on features of this one"
             )
         return cls(extractor, network, _namer(network), _rate_of(folder))
 
@@ -94,6 +98,7 @@ class Localizer:
         Raises:
             DecodeError: If the video cannot be decoded.
             FeatureError: If its features are not finite.
+            BrokenMapsError: If what the localizer says of it is not.
         """
         file = self.extractor(video, **options)
         found = self.network.propose(file)
@@ -113,6 +118,9 @@ class Localizer:
                 f"seems {'slower' if file.fps > self.fps else 'faster'}; encode it at that rate, or learn on features of "
                 "'kinema features --target-fps'"
             )
+        windows = self.network.windows
+        assert windows is not None
+        told += told_of_unseen([file], windows, "this video")
         best = max((each.score for each in segments), default=_UNSURE)
         if best < _UNSURE:
             told.append(f"its best score is {best:.2g}, so no segment is sure")
@@ -120,7 +128,17 @@ class Localizer:
 
 
 def _features_of(run: str | Path) -> Path:
-    config = yaml.safe_load(find_run(run).config.read_text(encoding="utf-8"))
+    path = Path(run).expanduser().absolute()
+    if path.is_file():
+        found = path.parent.parent / "config.yaml"
+        if not found.is_file():
+            raise FileNotFoundError(
+                f"the localizer {run} is a checkpoint that was taken out of its run, which says on which features it learnt; "
+                "say with --features in which folder these lie, or give the run"
+            )
+    else:
+        found = find_run(path).config
+    config = yaml.safe_load(found.read_text(encoding="utf-8"))
     root = Path(config["data"]["init_args"]["root"]).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(

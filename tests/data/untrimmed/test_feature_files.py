@@ -14,8 +14,8 @@ from kinema.data.untrimmed.feature_files import (
     feature_path,
     read,
     read_video,
-    write,
 )
+from kinema.data.untrimmed.feature_writing import feature_rows, write
 
 
 def made(logits=None, count=4, dim=3):
@@ -43,6 +43,44 @@ def test_what_is_written_is_read(tmp_path, logits):
     widths = {None: {}, torch.Tensor: {"": 5}, dict: {"verb": 2, "noun": 7}}
     assert facts.num_classes == widths[None if logits is None else type(logits)]
     assert (facts.video, facts.dim, facts.duration) == ("P01_01", 3, 1.9) and torch.equal(facts.centers, file.centers)
+
+
+@pytest.mark.parametrize("counts", [(4,), (1, 2, 1), (0, 3, 0, 1)])
+def test_clip_by_clip_it_is_the_same_file(tmp_path, counts):
+    file = made({"verb": torch.randn(4, 2), "noun": torch.randn(4, 7)})
+    whole = write(tmp_path / "whole", file).read_bytes()
+    facts, done = describe(tmp_path / "whole" / "P01_01.safetensors"), 0
+    facts = replace(facts, num_classes={"verb": 2, "noun": 7})
+    with feature_rows(tmp_path, facts, model=file.model, commit=file.commit) as rows:
+        for count in counts:
+            place = slice(done, done + count)
+            rows.add(file.features[place], {task: part[place] for task, part in file.logits.items()})
+            done += count
+        assert not (tmp_path / "P01_01.safetensors").exists()
+    assert (tmp_path / "P01_01.safetensors").read_bytes() == whole
+    loaded = safetensors.torch.load(whole)
+    assert torch.equal(loaded["features"], file.features) and torch.equal(loaded["logits.noun"], file.logits["noun"])
+    assert torch.equal(loaded["ends"], file.ends) and (int.from_bytes(whole[:8], "little") + 8) % 8 == 0
+
+
+def test_a_file_that_is_not_written_to_the_end_is_none(tmp_path):
+    write(tmp_path / "whole", file := made(torch.randn(4, 5)))
+    facts = describe(tmp_path / "whole" / "P01_01.safetensors")
+    one = {"": file.logits[:1]}
+    with pytest.raises(FeatureError, match="3 of 4 clips were added; add all"), feature_rows(tmp_path, facts) as rows:
+        rows.add(file.features[:3], {"": file.logits[:3]})
+    for features, logits, text in (
+        (file.features[:1, :2], one, "'features': 2"),
+        (file.features[:1], {}, "columns of 4 clips were told"),
+        (file.features[:2], one, r"of \[1, 2\] clips were added to 1"),
+        (file.features, {"": file.logits}, "added to 1"),
+        (file.features[:1] * float("nan"), one, "features of 1 clips are not finite, first of clip 1"),
+        (file.features[:1], {"": one[""] * float("inf")}, "logits of 1 clips are not finite, first of clip 1"),
+    ):
+        with pytest.raises(FeatureError, match=text), feature_rows(tmp_path, facts) as rows:
+            rows.add(file.features[:1], one)
+            rows.add(features, logits)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no such modes")

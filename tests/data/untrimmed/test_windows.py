@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
-from kinema.data.untrimmed.windows import Window, Windows, covered, in_bins, inside
+from kinema.data.untrimmed.windows import Window, Windows, in_bins, inside
 
 
 def file(count, spacing=0.5, duration=None):
@@ -85,14 +85,43 @@ def test_one_clip_is_seen_all_along():
 def test_windows_without_a_clip_are_told():
     windows, features = Windows(4, 4, 1.0), file(4, duration=20.0)
     assert windows.sample(features.features, features, windows.of(20.0)[2]) is None
-    assert [w.start for w in covered(windows.of(20.0), features.centers)] == [0]
+    assert [w.start for w in windows.seen(features)] == [0] and windows.rows(features, windows.of(20.0)[2]) is None
     with pytest.raises(FeatureError, match="2 rows were given for 4 clips"):
         windows.sample(features.features[:2], features, windows.of(20.0)[0])
 
 
-def test_a_clip_belongs_to_the_window_that_holds_its_middle():
-    features = FeatureFile("a", torch.ones(2, 1), *(torch.tensor([1.0, 4.0]) + k for k in (-1, 0, 1)), 8.0, 1.0, 3, 2)
-    assert [w.start for w in covered(Windows(4, 4, 1.0).of(8.0), features.centers)] == [0, 4]
+def test_a_window_is_seen_where_its_placing_can_tell_what_it_shows():
+    seconds = torch.arange(1.28, 20, 2.56, dtype=torch.float64)  # 64 frames of 25 per second
+    clips = FeatureFile("a", torch.randn(8, 1), seconds - 1.28, seconds, seconds + 1.28, 20.48, 25.0, 64, 64)
+    edges = Windows(16, 16, 0.1)
+    assert len(edges.seen(clips)) == len(edges.of(20.48)) == 13
+    for window in edges.seen(clips):
+        assert edges.sample(clips.features, clips, window).isfinite().all()
+    middles = Windows(16, 16, 0.1, placing="rows")
+    assert [w.start for w in middles.seen(clips)] == [w.start for w in middles.of(20.48) if held(clips, w)]
+    assert len(middles.seen(clips)) == 8
+    short = replace(clips, starts=seconds - 0.1, ends=seconds + 0.1)
+    assert 8 <= len(edges.seen(short)) < 13, "between two short clips nothing is known"
+
+
+def held(clips, window):
+    return bool(((clips.centers >= window.start) & (clips.centers < window.end)).any())
+
+
+@pytest.mark.parametrize("placing", ["time", "rows"])
+@pytest.mark.parametrize("windows", [Windows(6, 6, 1.0), Windows(6, 6), Windows(40, 20, 0.25), Windows(3, 3, 0.4)])
+def test_a_window_is_made_of_its_rows_alone(windows, placing):
+    windows = replace(windows, placing=placing)
+    for features in (file(40), file(1), file(2)):
+        for window in windows.seen(features):
+            rows = windows.rows(features, window)
+            others = torch.full_like(features.features, float("nan"))
+            others[rows] = features.features[rows]
+            wanted = windows.sample(features.features, features, window)
+            assert torch.equal(windows.sample(others, features, window), wanted)
+            assert torch.equal(windows.place(features.features[rows], features, window), wanted)
+    if windows.bin_s is not None:
+        assert rows.stop - rows.start < 40
 
 
 def test_only_whole_segments_count_in_bins_of_the_window():

@@ -149,7 +149,8 @@ def clips_on(
     blocks = _blocks(video, wanted.tolist())
     kept: dict[int, Tensor] = {}  # (V, C, H, W) by number, in order
     arrived = 0
-    for numbers in places.frames.tolist():
+    for clip in places.frames:
+        numbers = clip.tolist()
         for old in [number for number in kept if number < numbers[0]]:
             del kept[old]
         while numbers[-1] not in kept:

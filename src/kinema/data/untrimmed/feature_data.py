@@ -20,11 +20,14 @@ from kinema.data.untrimmed.feature_files import (
     FeatureFacts,
     FeatureFile,
     describe,
+    describe_video,
     feature_path,
+    read_rows,
     read_video,
 )
-from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet
-from kinema.data.untrimmed.windows import Placing, Window, Windows, covered, in_bins, inside
+from kinema.data.untrimmed.reach import times_of, told_of_hop, told_of_long, told_of_lost, told_of_unseen
+from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet, refuse_or_count
+from kinema.data.untrimmed.windows import Placing, Window, Windows, in_bins, inside
 
 Part = Literal["train", "val", "test"]
 
@@ -77,7 +80,8 @@ class _Place:
 class FeatureData(LightningDataModule):
     """Feature files of whole videos and the segments annotated in them.
 
-    A window without a whole segment is no training window; how many were left out is told in `notes`.
+    A window without a whole segment is no training window, and one that shows no clip is none at all. Told in `notes` is how
+    many these are, how many segments lie in no training window, and how many are longer than any proposal.
 
     Args:
         root: Folder of the feature files, `<video>.safetensors`.
@@ -89,7 +93,8 @@ class FeatureData(LightningDataModule):
         hop_bins: Bins from one window to the next; `max_bins` when None.
         placing: What a bin shows; see `kinema.data.untrimmed.windows.Windows`.
         classes: File of the class names in the order of the class scores, one a line. When None, `classes.txt` among the
-            features, which `kinema features` writes, if it has the names of all annotated classes; else sorted names.
+            features, which `kinema features` writes; an annotated class that it does not name is a fault where features have
+            class scores. Without either, sorted names.
         parts: Which subsets of the annotations are train, val and test; test is val where it has no segment.
         missing: Whether a video without a feature file is refused, or left out and counted.
         faults: Whether faulty segments are refused, or left out and counted.
@@ -175,9 +180,23 @@ class FeatureData(LightningDataModule):
             if part == "test" and not of_part.segments:  # held back by its authors
                 continue
             annotations[part] = self._with_features(of_part, part, notes)
+            if part == "val" and not annotations[part].segments:
+                raise FeatureError(
+                    f"none of the {len(annotations[part].videos)} 'val' videos (subset '{subset}') has a segment, so nothing "
+                    "can be measured on them; annotate one, or name another subset with --data.parts"
+                )
         annotations.setdefault("test", annotations["val"])
         self._check_dimensions(annotations["train"])
         self.annotations, self.notes = annotations, notes
+        durations = {video: facts.duration for video, facts in self.facts.items()}
+        for part in ("train", "val"):
+            self.notes += told_of_long(annotations[part].segments, self.windows, durations, part)
+        self.notes += told_of_hop(self.windows)
+        for part, of_part in annotations.items():
+            if part != "test" or of_part is not annotations["val"]:
+                self.notes += told_of_unseen(
+                    [self.facts[video] for video in of_part.videos], self.windows, f"'{part}' videos"
+                )
         places, empty = self._training_windows()
         if not places:
             raise FeatureError(
@@ -185,6 +204,10 @@ class FeatureData(LightningDataModule):
             )
         if empty:
             self.notes.append(f"{empty} training windows without a whole segment are not used, {len(places)} are")
+        by_video: dict[str, list[Window]] = {}
+        for place in places:
+            by_video.setdefault(place.video, []).append(place.window)
+        self.notes += told_of_lost(annotations["train"].by_video(), by_video)
 
     def train_dataloader(self) -> ResumableLoader:
         places, _ = self._training_windows()
@@ -223,12 +246,28 @@ class FeatureData(LightningDataModule):
             self._files[video] = file
         return file
 
+    def columns(self, video: str, window: Window) -> Float[Tensor, "D T"]:
+        """What a window shows of a video; read are the clips that it is made of alone, unless files are kept in memory.
+
+        Args:
+            video: Its name in the annotations.
+            window: One of `windows.seen`.
+        """
+        facts = self.facts[video]
+        rows = self.windows.rows(facts, window)
+        assert rows is not None, "only windows that show something are listed"
+        if self.in_memory:
+            return self.windows.place(self.file(video).features[rows], facts, window)
+        picked = read_rows(self.root, f"{self.prefix}{video}", rows, count=len(facts.centers))
+        return self.windows.place(picked, facts, window)
+
     def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]:
         """Start and end in bins, and classes, of the segments that lie wholly in a window."""
-        times = torch.tensor([(s.start, s.end) for s in segments], dtype=torch.float64).reshape(-1, 2)
-        labels = torch.tensor([s.label if isinstance(s.label, tuple) else (s.label,) for s in segments])
+        times = times_of(segments)
+        each = [s.label if isinstance(s.label, tuple) else (s.label,) for s in segments]
+        labels = torch.tensor(each, dtype=torch.int64).reshape(len(segments), len(self.tasks) or 1)
         kept = inside(times, window)
-        return in_bins(times[kept], window), labels.reshape(len(segments), -1)[kept]
+        return in_bins(times[kept], window), labels[kept]
 
     def _read_annotations(self) -> Annotations:
         if self.annotations_path.is_dir():
@@ -245,11 +284,24 @@ class FeatureData(LightningDataModule):
         listed, path = self._read_list(), self.root / CLASSES
         if not path.is_file():
             return listed
-        strange = sorted(set(listed.classes) - set(_names(path)))
-        if strange:
+        names = _names(path)
+        strange = sorted(set(listed.classes) - set(names))
+        if not strange:
+            return self._read_list(names)
+        if not self._scored(listed):
             told = f"{len(strange)} annotated classes are not in {path}, such as '{strange[0]}': it is not used"
             return replace(listed, notes=[*listed.notes, told])
-        return self._read_list(_names(path))
+        # Sorted names would be taken for those of other columns of the scores.
+        shown = ", ".join(f"'{name}'" for name in strange[:5]) + (", ..." if len(strange) > 5 else "")
+        kind = f"not among the {len(names)} names of {path}, which tells what the class scores of these features are of"
+        notes = refuse_or_count({kind: [shown, *strange[1:]]}, self.faults, of="annotated classes")
+        listed = self._read_list(names)
+        return replace(listed, notes=[*notes, *listed.notes])
+
+    def _scored(self, annotations: Annotations) -> bool:
+        """Whether a feature file of these videos has class scores."""
+        paths = (feature_path(self.root, f"{self.prefix}{video}") for video in annotations.videos)
+        return any(describe(path).num_classes for path in paths if path.is_file())
 
     def _read_list(self, classes: Sequence[str] | None = None) -> Annotations:
         return read_activitynet(self.annotations_path, classes=classes, subsets=self.parts.values(), faults=self.faults)
@@ -260,7 +312,7 @@ class FeatureData(LightningDataModule):
         for video in annotations.videos:
             path = feature_path(self.root, f"{self.prefix}{video}")
             if path.is_file():
-                self.facts[video] = describe(path)
+                self.facts[video] = describe_video(self.root, f"{self.prefix}{video}")
             else:
                 absent.append(video)
         if absent and (self.missing == "refuse" or len(absent) == len(annotations.videos)):
@@ -317,7 +369,7 @@ class FeatureData(LightningDataModule):
         places, empty = [], 0
         for video in annotations.videos:
             facts = self.facts[video]
-            for window in covered(self.windows.of(facts.duration), facts.centers):
+            for window in self.windows.seen(facts):
                 if len(self.targets_of(by_video[video], window)[0]):
                     places.append(_Place(video, window))
                 else:
@@ -367,9 +419,7 @@ class _TrainWindows(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
         place = self.places[key[1]]
-        file = self.data.file(place.video)
-        columns = self.data.windows.sample(file.features, file, place.window)
-        assert columns is not None  # only windows with features are listed
+        columns = self.data.columns(place.video, place.window)
         segments, labels = self.data.targets_of(self.by_video[place.video], place.window)
         return columns, segments, labels, f"{place.video} from {place.window.start:g} s"
 
@@ -386,7 +436,7 @@ class _Videos(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> VideoWindows:
         video = self.videos[key[1]]
         file = self.data.file(video)
-        windows = covered(self.data.windows.of(file.duration), file.centers)
+        windows = self.data.windows.seen(file)
         if not windows:
             raise FeatureError(
                 f"{video}: no clip lies within the {file.duration:g} s of the video; write the file anew"

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
@@ -19,10 +18,10 @@ from torch import Tensor
 SUFFIX = ".safetensors"
 CLASSES = "classes.txt"
 """Beside the feature files: the names of the classes of their scores, one a line in the order of the scores."""
-_TIMES = ("starts", "centers", "ends")
-_LOGITS = "logits"
+TIMES = ("starts", "centers", "ends")
+LOGITS = "logits"
 _TEXTS = ("video", "model", "commit")
-_NUMBERS = ("duration", "fps", "stride", "clip_frames")
+NUMBERS = ("duration", "fps", "stride", "clip_frames")
 
 
 class FeatureError(ValueError):
@@ -70,10 +69,7 @@ class FeatureFile:
                 f"{self.video}: the features have shape {tuple(self.features.shape)}; (clips, channels) with at least one of "
                 "each was expected"
             )
-        for name in _TIMES:
-            self._check_times(name, getattr(self, name))
-        if bool((self.starts > self.centers).any() or (self.centers > self.ends).any()):
-            raise FeatureError(f"{self.video}: a clip must start before its middle and end behind it")
+        _check_clips(self, len(self.features))
         for name, scores in self.tensors_of_logits().items():
             if scores.ndim != 2 or len(scores) != len(self.features):
                 raise FeatureError(
@@ -81,14 +77,7 @@ class FeatureFile:
                     "of class scores per clip was expected"
                 )
         for name, tensor in {"features": self.features, **self.tensors_of_logits()}.items():
-            if not bool(torch.isfinite(tensor).all()):
-                rows = (~torch.isfinite(tensor).all(1)).nonzero()[:, 0].tolist()
-                raise FeatureError(
-                    f"{self.video}: {name} of {len(rows)} clips are not finite, first of clip {rows[0]}; write the file anew"
-                )
-        for name in ("duration", "fps", "stride", "clip_frames"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise FeatureError(f"{self.video}: {name} is {getattr(self, name)}; a number above 0 was expected")
+            check_finite(self.video, name, tensor)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -108,19 +97,27 @@ class FeatureFile:
         if self.logits is None:
             return {}
         if isinstance(self.logits, Mapping):
-            return {f"{_LOGITS}.{task}": scores for task, scores in self.logits.items()}
-        return {_LOGITS: self.logits}
+            return {f"{LOGITS}.{task}": scores for task, scores in self.logits.items()}
+        return {LOGITS: self.logits}
 
-    def _check_times(self, name: str, times: Tensor) -> None:
-        if times.shape != (len(self.features),):
+
+def _check_clips(file: "FeatureFile | FeatureFacts", count: int) -> None:
+    for name in TIMES:
+        times: Tensor = getattr(file, name)
+        if times.shape != (count,):
             raise FeatureError(
-                f"{self.video}: {name} has shape {tuple(times.shape)} and there are {len(self.features)} clips; one second "
-                "per clip was expected"
+                f"{file.video}: {name} has shape {tuple(times.shape)} and there are {count} clips; one second per clip was "
+                "expected"
             )
         # Clips at either end of a video may be cut short, so only middles must differ.
         steps = times.diff()
         if not bool(torch.isfinite(times).all()) or bool((steps <= 0 if name == "centers" else steps < 0).any()):
-            raise FeatureError(f"{self.video}: {name} must be finite and rise from clip to clip")
+            raise FeatureError(f"{file.video}: {name} must be finite and rise from clip to clip")
+    if bool((file.starts > file.centers).any() or (file.centers > file.ends).any()):
+        raise FeatureError(f"{file.video}: a clip must start before its middle and end behind it")
+    for name in NUMBERS:
+        if not (math.isfinite(getattr(file, name)) and getattr(file, name) > 0):
+            raise FeatureError(f"{file.video}: {name} is {getattr(file, name)}; a number above 0 was expected")
 
 
 def feature_path(folder: str | Path, video: str) -> Path:
@@ -132,25 +129,6 @@ def feature_path(folder: str | Path, video: str) -> Path:
     if not video or Path(video).name != video or video in (".", ".."):
         raise FeatureError(f"'{video}' is no name of a video; a file name without folders was expected")
     return Path(folder) / f"{video}{SUFFIX}"
-
-
-def write(folder: str | Path, file: FeatureFile) -> Path:
-    """Write `<video>.safetensors` into the folder, whole or not at all; returns its path."""
-    path = feature_path(folder, file.video)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"features": file.features.float()}
-    tensors |= {name: getattr(file, name).double() for name in _TIMES}
-    tensors |= {name: scores.float() for name, scores in file.tensors_of_logits().items()}
-    metadata = {name: str(getattr(file, name)) for name in _TEXTS}
-    # The shortest text that reads back as the same number.
-    metadata |= {name: repr(float(getattr(file, name))) for name in _NUMBERS}
-    metadata["clip_frames"] = str(int(file.clip_frames))
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # Not `save_file`, whose files nobody else may read.
-    unfinished.write_bytes(safetensors.torch.save(whole, metadata))
-    unfinished.replace(path)
-    return path
 
 
 def read(path: str | Path) -> FeatureFile:
@@ -169,7 +147,7 @@ def read(path: str | Path) -> FeatureFile:
         return FeatureFile(
             video=metadata["video"],
             features=tensors["features"],
-            **{name: tensors[name].double() for name in _TIMES},
+            **{name: tensors[name].double() for name in TIMES},
             **_numbers(metadata),
             model=metadata.get("model", ""),
             commit=metadata.get("commit", ""),
@@ -185,40 +163,108 @@ class FeatureFacts:
 
     Args:
         video: Name of the video.
-        duration: Length of the video in seconds.
         dim: Channels of the features.
-        centers: Second of the middle of each clip.
+        starts, centers, ends: Seconds of each clip.
         num_classes: Classes of its scores by task, "" where there is one; empty without scores.
+        duration: Length of the video in seconds.
         fps: Frames per second the clips were cut at.
+        stride: Frames from one clip to the next.
+        clip_frames: Frames of the video that a clip covers.
+
+    Raises:
+        FeatureError: As for `FeatureFile`.
     """
 
     video: str
-    duration: float
     dim: int
+    starts: Float[Tensor, " N"]
     centers: Float[Tensor, " N"]
+    ends: Float[Tensor, " N"]
     num_classes: dict[str, int]
+    duration: float
     fps: float
+    stride: float
+    clip_frames: int
+
+    def __post_init__(self) -> None:
+        _check_clips(self, len(self.centers))
 
 
 def describe(path: str | Path) -> FeatureFacts:
     """What a feature file holds.
 
     Raises:
-        FileNotFoundError, FeatureError: As for `read`, but for what its tensors hold.
+        FileNotFoundError, FeatureError: As for `read`, but for what its features and class scores hold.
     """
     path = Path(path)
     with _opened(path) as file:
         metadata, names = file.metadata() or {}, set(file.keys())
         _need(path, metadata, names)
-        widths = {
-            name.removeprefix(_LOGITS).removeprefix("."): file.get_slice(name).get_shape()[-1]
-            for name in sorted(names)
-            if name.startswith(_LOGITS)
-        }
-        dim = file.get_slice("features").get_shape()[-1]
-        numbers = _numbers(metadata)
-        centers = file.get_tensor("centers")
-        return FeatureFacts(metadata["video"], numbers["duration"], dim, centers, widths, numbers["fps"])
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in sorted(names)}
+        times = {name: file.get_tensor(name).double() for name in TIMES}
+    widths = {}
+    for name, shape in shapes.items():
+        if name != "features" and not name.startswith(LOGITS):
+            continue
+        if len(shape) != 2 or shape[0] != len(times["centers"]) or not shape[1]:
+            raise FeatureError(
+                f"{path}: {name} has shape {shape} and there are {len(times['centers'])} clips; one row per clip was expected"
+            )
+        if name != "features":
+            widths[name.removeprefix(LOGITS).removeprefix(".")] = shape[1]
+    try:
+        return FeatureFacts(metadata["video"], shapes["features"][1], **times, num_classes=widths, **_numbers(metadata))
+    except (FeatureError, ValueError, OverflowError) as error:
+        raise FeatureError(f"{path}: {error}") from error
+
+
+def describe_video(folder: str | Path, video: str) -> FeatureFacts:
+    """What the feature file of a video holds.
+
+    Raises:
+        FileNotFoundError, FeatureError: As for `describe`; also if the file says that it is of another video.
+    """
+    path = feature_path(folder, video)
+    facts = describe(path)
+    _need_video(path, facts.video, video)
+    return facts
+
+
+def read_rows(folder: str | Path, video: str, rows: slice, *, count: int) -> Float[Tensor, "M D"]:
+    """Read the features of some clips of a video alone.
+
+    Args:
+        folder, video: As for `read_video`.
+        rows: Which clips, one after another.
+        count: Clips of the whole file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        FeatureError: If it is damaged, holds another number of clips, or these features are not finite.
+    """
+    path = feature_path(folder, video)
+    with _opened(path) as file:
+        features = file.get_slice("features")
+        if features.get_shape()[0] != count:
+            raise FeatureError(
+                f"{path}: there were {count} clips and are {features.get_shape()[0]} now; start again with this file"
+            )
+        found = features[rows]
+    check_finite(video, "features", found, first=rows.start)
+    return found
+
+
+def check_finite(video: str, name: str, tensor: Float[Tensor, "M D"], *, first: int = 0) -> None:
+    """Refuse rows of features or class scores that are no numbers; `first` is the clip of the first row.
+
+    Raises:
+        FeatureError: If there are some.
+    """
+    if not bool(torch.isfinite(tensor).all()):
+        rows = (~torch.isfinite(tensor).all(1)).nonzero()[:, 0].tolist()
+        raise FeatureError(
+            f"{video}: {name} of {len(rows)} clips are not finite, first of clip {first + rows[0]}; write the file anew"
+        )
 
 
 def read_video(folder: str | Path, video: str) -> FeatureFile:
@@ -229,9 +275,13 @@ def read_video(folder: str | Path, video: str) -> FeatureFile:
     """
     path = feature_path(folder, video)
     file = read(path)
-    if file.video != video:
-        raise FeatureError(f"{path}: the file is of the video '{file.video}'; it was renamed, write it anew")
+    _need_video(path, file.video, video)
     return file
+
+
+def _need_video(path: Path, found: str, video: str) -> None:
+    if found != video:
+        raise FeatureError(f"{path}: the file is of the video '{found}'; it was renamed, write it anew")
 
 
 def _opened(path: Path) -> Any:
@@ -244,7 +294,7 @@ def _opened(path: Path) -> Any:
 
 
 def _need(path: Path, metadata: Mapping[str, str], names: set[str]) -> None:
-    missing = {*_TIMES, "features"} - names | {*_TEXTS[:1], *_NUMBERS} - set(metadata)
+    missing = {*TIMES, "features"} - names | {*_TEXTS[:1], *NUMBERS} - set(metadata)
     if missing:
         raise FeatureError(
             f"{path}: {', '.join(sorted(missing))} missing; a feature file of kinema was expected, it holds "
@@ -254,7 +304,7 @@ def _need(path: Path, metadata: Mapping[str, str], names: set[str]) -> None:
 
 def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
-    for name in _NUMBERS:
+    for name in NUMBERS:
         try:
             numbers[name] = float(metadata[name])
         except ValueError:
@@ -264,7 +314,7 @@ def _numbers(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _logits(tensors: Mapping[str, Tensor]) -> Tensor | dict[str, Tensor] | None:
-    if _LOGITS in tensors:
-        return tensors[_LOGITS]
-    tasks = {name.removeprefix(f"{_LOGITS}."): tensor for name, tensor in tensors.items() if name.startswith(_LOGITS)}
+    if LOGITS in tensors:
+        return tensors[LOGITS]
+    tasks = {name.removeprefix(f"{LOGITS}."): tensor for name, tensor in tensors.items() if name.startswith(LOGITS)}
     return {task: tasks[task] for task in sorted(tasks, key=lambda task: (task != "verb", task))} or None

@@ -7,18 +7,45 @@ authors of TAdaConv on EPIC-KITCHENS-100: T = 200 bins of 4 / 15 s, every 100 bi
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
+from kinema.data.untrimmed.feature_files import FeatureError
 
 Placing = Literal["time", "rows"]
 
 _REST_S = 0.2  # a window that would see less of the video is left out
+
+
+class Clips(Protocol):
+    """Where the clips of a video lie: a `FeatureFile`, or the `FeatureFacts` of one that is not read.
+
+    Attributes:
+        video: Name of the video.
+        starts, centers, ends: Seconds of each clip, in order.
+        duration: Length of the video in seconds.
+        fps: Frames per second the clips were cut at.
+        stride: Frames from one clip to the next.
+    """
+
+    @property
+    def video(self) -> str: ...
+    @property
+    def starts(self) -> Float[Tensor, " N"]: ...
+    @property
+    def centers(self) -> Float[Tensor, " N"]: ...
+    @property
+    def ends(self) -> Float[Tensor, " N"]: ...
+    @property
+    def duration(self) -> float: ...
+    @property
+    def fps(self) -> float: ...
+    @property
+    def stride(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -102,53 +129,87 @@ class Windows:
             starts.pop()
         return [Window(start, self.bin_s, self.num_bins) for start in starts]
 
-    def sample(self, rows: Float[Tensor, "N D"], file: FeatureFile, window: Window) -> Float[Tensor, "D T"] | None:
+    def seen(self, clips: Clips) -> list[Window]:
+        """The windows of a video that show something of it; `rows` makes out which clips these are.
+
+        With `time` a window shows something where a clip overlaps with it, if only by its edge; with `rows` where one has its
+        middle in it.
+        """
+        return [window for window in self.of(clips.duration) if self.rows(clips, window) is not None]
+
+    def rows(self, clips: Clips, window: Window) -> slice | None:
+        """Which clips a window is made of; None where it shows none."""
+        if self.placing == "time":
+            if not bool(((clips.starts < window.end) & (clips.ends > window.start)).any()):
+                return None
+            lower, upper, _ = _neighbours(clips.centers, window)
+            return slice(int(lower[0]), int(upper[-1]) + 1)
+        middles = ((clips.centers >= window.start) & (clips.centers < window.end)).nonzero()[:, 0].tolist()
+        if not middles:
+            return None
+        if self.bin_s is None:
+            return slice(0, len(clips.centers))
+        return slice(middles[0], min(middles[-1] + 1, middles[0] + _full(clips, window)))
+
+    def sample(self, rows: Float[Tensor, "N D"], clips: Clips, window: Window) -> Float[Tensor, "D T"] | None:
         """What a window sees of a video: one column per bin.
 
         Args:
             rows: One row per clip: `file.features`, or class scores.
-            file: The feature file the rows are of.
+            clips: The feature file the rows are of.
             window: One of `of(file.duration)`.
 
         Returns:
-            The columns; None where no clip has its middle in the window.
+            The columns; None where the window shows no clip.
 
         Raises:
             FeatureError: If there is not one row per clip.
         """
-        if len(rows) != len(file):
-            raise FeatureError(f"{file.video}: {len(rows)} rows were given for {len(file)} clips")
-        if not covered([window], file.centers):
-            return None
+        if len(rows) != len(clips.centers):
+            raise FeatureError(f"{clips.video}: {len(rows)} rows were given for {len(clips.centers)} clips")
+        picked = self.rows(clips, window)
+        return None if picked is None else self.place(rows[picked], clips, window)
+
+    def place(self, picked: Float[Tensor, "M D"], clips: Clips, window: Window) -> Float[Tensor, "D T"]:
+        """As `sample`, from the rows of `rows(clips, window)` alone, so that others need not be read."""
         return (
-            _by_rows(rows, file, window, self.bin_s is None) if self.placing == "rows" else _by_time(rows, file, window)
+            _by_rows(picked, clips, window, self.bin_s is None)
+            if self.placing == "rows"
+            else _by_time(picked, clips, window)
         )
 
 
-def _by_time(rows: Float[Tensor, "N D"], file: FeatureFile, window: Window) -> Float[Tensor, "D T"]:
+def _neighbours(centers: Float[Tensor, " N"], window: Window) -> tuple[Tensor, Tensor, Tensor]:
+    """The clips before and behind the middle of each bin, and the middle; before the first clip and behind the last these."""
+    middles = window.start + torch.arange(window.num_bins, dtype=torch.float64) * window.bin_s + window.bin_s / 2
+    middles = middles.clamp(centers[0], centers[-1])
+    last = len(centers) - 1
+    upper = torch.searchsorted(centers.contiguous(), middles).clamp(min=min(1, last), max=last)
+    return (upper - 1).clamp(min=0), upper, middles
+
+
+def _by_time(picked: Float[Tensor, "M D"], clips: Clips, window: Window) -> Float[Tensor, "D T"]:
+    lower, upper, middles = _neighbours(clips.centers, window)
+    gap = clips.centers[upper] - clips.centers[lower]
+    share = torch.where(gap > 0, (middles - clips.centers[lower]) / gap.clamp(min=1e-12), 0.0)
+    share = share.to(picked.dtype)[:, None]
+    first = lower[0]
+    columns = picked[lower - first] * (1 - share) + picked[upper - first] * share
     begins = window.start + torch.arange(window.num_bins, dtype=torch.float64) * window.bin_s
-    middles = (begins + window.bin_s / 2).clamp(file.centers[0], file.centers[-1])
-    upper = torch.searchsorted(file.centers, middles).clamp(min=min(1, len(file) - 1), max=len(file) - 1)
-    lower = (upper - 1).clamp(min=0)
-    gap = file.centers[upper] - file.centers[lower]
-    share = torch.where(gap > 0, (middles - file.centers[lower]) / gap.clamp(min=1e-12), 0.0).to(rows.dtype)[:, None]
-    columns = rows[lower] * (1 - share) + rows[upper] * share
-    return (columns * (begins < file.duration)[:, None]).T
+    return (columns * (begins < clips.duration)[:, None]).T
 
 
-def _by_rows(rows: Float[Tensor, "N D"], file: FeatureFile, window: Window, whole: bool) -> Float[Tensor, "D T"]:
+def _full(clips: Clips, window: Window) -> int:
+    """Clips of a full window."""
+    return max(round(window.length * clips.fps / clips.stride), 1)
+
+
+def _by_rows(picked: Float[Tensor, "M D"], clips: Clips, window: Window, whole: bool) -> Float[Tensor, "D T"]:
     if not whole:
-        full = max(round(window.length * file.fps / file.stride), 1)
-        rows = rows[(file.centers >= window.start) & (file.centers < window.end)][:full]
-        rows = F.pad(rows, (0, 0, 0, full - len(rows)))
-    if len(rows) == window.num_bins:
-        return rows.T
-    return F.interpolate(rows.T[None], size=window.num_bins, mode="linear", align_corners=True)[0]
-
-
-def covered(windows: list[Window], centers: Float[Tensor, " N"]) -> list[Window]:
-    """The windows in which a clip has its middle."""
-    return [window for window in windows if bool(((centers >= window.start) & (centers < window.end)).any())]
+        picked = F.pad(picked, (0, 0, 0, _full(clips, window) - len(picked)))
+    if len(picked) == window.num_bins:
+        return picked.T
+    return F.interpolate(picked.T[None], size=window.num_bins, mode="linear", align_corners=True)[0]
 
 
 def inside(segments: Float[Tensor, "G 2"], window: Window) -> Bool[Tensor, " G"]:
