@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from kinema.checkpoints import init_from
 from kinema.checkpoints.load import Inflation
 from kinema.data.loader import sample_seed
-from kinema.data.untrimmed.feature_data import FeatureData, VideoWindows, WindowBatch
+from kinema.data.untrimmed.feature_data import FeatureData
 from kinema.data.untrimmed.feature_files import FeatureFile
+from kinema.data.untrimmed.window_samples import VideoWindows, WindowBatch
 from kinema.data.untrimmed.windows import Windows
 from kinema.localization.inference import Detection, PostProcessing, detections_of, propose, video_maps
 from kinema.localization.labels import Targets, proposal_labels, proposal_offsets, stack_targets, window_targets

@@ -110,12 +110,12 @@ class ArchiveData(VideoDataModule):
         return parts
 
 
-def read_prepared(path: Path, options: Mapping[str, Any]) -> Manifest:
+def read_prepared(path: Path, options: Mapping[str, Any] | None = None) -> Manifest:
     """Read the manifest that `kinema data prepare` wrote, with the classes in their official order.
 
     Args:
         path: The manifest.
-        options: The `listing_options` of the data set that reads it.
+        options: The `listing_options` of the data set that reads it; any will do when None.
 
     Raises:
         ManifestError: If the file beside it is missing, an annotation file has changed since, or the manifest was written
@@ -123,11 +123,11 @@ def read_prepared(path: Path, options: Mapping[str, Any]) -> Manifest:
     """
     facts = read_facts(path)
     written = facts.get("options", {})
-    for name in sorted(written.keys() & options.keys()):
-        if written[name] != options[name]:
+    for name, asked in (options or {}).items():
+        if written.get(name, asked) != asked:
             raise ManifestError(
-                f"{path} was prepared with {name}: {written[name]}, and {options[name]} is asked for now; give the same "
-                "options, or run 'kinema data prepare' again with those of now"
+                f"{path} was prepared with {name}: {written[name]}, and {asked} is asked for now; give the same options, or "
+                "run 'kinema data prepare' again with those of now"
             )
     for name, digest in facts["annotations"].items():
         file = path.parent / name

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from kinema.data.loader import EpochBatches, ResumableLoader
 from kinema.data.untrimmed.feature_files import (
@@ -27,54 +26,13 @@ from kinema.data.untrimmed.feature_files import (
 )
 from kinema.data.untrimmed.reach import times_of, told_of_hop, told_of_long, told_of_lost, told_of_unseen
 from kinema.data.untrimmed.segments import Annotations, Faults, Segment, checked, read_activitynet, refuse_or_count
+from kinema.data.untrimmed.window_samples import TrainWindow, TrainWindows, WholeVideos, collate_windows
 from kinema.data.untrimmed.windows import Placing, Window, Windows, in_bins, inside
 
 Part = Literal["train", "val", "test"]
 
 _SLACK_S = 1.0
 """Seconds by which a video may be shorter or longer than a list says: lists round, or were made from other files of it."""
-
-
-class WindowBatch(TypedDict):
-    """Training windows.
-
-    Args:
-        features: Stacked.
-        segments: What happens in each window: start and end in bins.
-        labels: Classes of these segments, one column per task.
-        names: Video and start of each window, for messages.
-    """
-
-    features: Float[Tensor, "B D T"]
-    segments: list[Float[Tensor, "G 2"]]
-    labels: list[Int[Tensor, "G tasks"]]
-    names: list[str]
-
-
-class VideoWindows(TypedDict):
-    """All windows of one video, for evaluation.
-
-    Args:
-        features: Stacked.
-        windows: Where each lies.
-        segments: As in `WindowBatch`, of each window.
-        labels: As in `WindowBatch`, of each window.
-        file: The feature file.
-        name: Name of the video in the annotations.
-    """
-
-    name: str
-    features: Float[Tensor, "W D T"]
-    windows: list[Window]
-    segments: list[Float[Tensor, "G 2"]]
-    labels: list[Int[Tensor, "G tasks"]]
-    file: FeatureFile
-
-
-@dataclass(frozen=True)
-class _Place:
-    video: str
-    window: Window
 
 
 class FeatureData(LightningDataModule):
@@ -211,7 +169,7 @@ class FeatureData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         places, _ = self._training_windows()
-        loader = self._loader(_TrainWindows(self, places), training=True)
+        loader = self._loader(TrainWindows(self, places), training=True)
         self._train_loader = loader
         if self._resume_from is not None:
             loader.load_state_dict(self._resume_from)
@@ -219,10 +177,10 @@ class FeatureData(LightningDataModule):
         return loader
 
     def val_dataloader(self) -> ResumableLoader:
-        return self._loader(_Videos(self, "val"), training=False)
+        return self._loader(WholeVideos(self, "val"), training=False)
 
     def test_dataloader(self) -> ResumableLoader:
-        return self._loader(_Videos(self, "test"), training=False)
+        return self._loader(WholeVideos(self, "test"), training=False)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Features alone: what is annotated is small, and compared where targets are made."""
@@ -363,7 +321,7 @@ class FeatureData(LightningDataModule):
                     "features' does, or write features with another classifier"
                 )
 
-    def _training_windows(self) -> tuple[list[_Place], int]:
+    def _training_windows(self) -> tuple[list[TrainWindow], int]:
         annotations = self.annotations["train"]
         by_video = annotations.by_video()
         places, empty = [], 0
@@ -371,7 +329,7 @@ class FeatureData(LightningDataModule):
             facts = self.facts[video]
             for window in self.windows.seen(facts):
                 if len(self.targets_of(by_video[video], window)[0]):
-                    places.append(_Place(video, window))
+                    places.append(TrainWindow(video, window))
                 else:
                     empty += 1
         return places, empty
@@ -379,7 +337,7 @@ class FeatureData(LightningDataModule):
     def _window_told(self) -> str:
         return "whole videos" if self.windows.bin_s is None else f"{self.windows.num_bins * self.windows.bin_s:g} s"
 
-    def _loader(self, dataset: "_TrainWindows | _Videos", *, training: bool) -> ResumableLoader:
+    def _loader(self, dataset: TrainWindows | WholeVideos, *, training: bool) -> ResumableLoader:
         rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         if world_size > 1:
             raise ValueError("features are dealt to one process; train with --trainer.devices 1")
@@ -395,7 +353,7 @@ class FeatureData(LightningDataModule):
         return ResumableLoader(
             dataset,
             batches,
-            collate_fn=_collate if training else list,
+            collate_fn=collate_windows if training else list,
             num_workers=self.num_workers,
             persistent_workers=training and self.num_workers > 0,
         )
@@ -407,57 +365,3 @@ def _names(path: Path) -> list[str]:
 
 def _told(classes: dict[str, int]) -> str:
     return " and ".join(f"{number} {task + ' ' if task else ''}classes" for task, number in classes.items())
-
-
-class _TrainWindows(Dataset):
-    def __init__(self, data: FeatureData, places: list[_Place]) -> None:
-        self.data, self.places = data, places
-        self.by_video = data.annotations["train"].by_video()
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
-        place = self.places[key[1]]
-        columns = self.data.columns(place.video, place.window)
-        segments, labels = self.data.targets_of(self.by_video[place.video], place.window)
-        return columns, segments, labels, f"{place.video} from {place.window.start:g} s"
-
-
-class _Videos(Dataset):
-    def __init__(self, data: FeatureData, part: Part) -> None:
-        self.data = data
-        self.by_video = data.annotations[part].by_video()
-        self.videos = list(self.by_video)
-
-    def __len__(self) -> int:
-        return len(self.videos)
-
-    def __getitem__(self, key: tuple[int, int]) -> VideoWindows:
-        video = self.videos[key[1]]
-        file = self.data.file(video)
-        windows = self.data.windows.seen(file)
-        if not windows:
-            raise FeatureError(
-                f"{video}: no clip lies within the {file.duration:g} s of the video; write the file anew"
-            )
-        columns = [self.data.windows.sample(file.features, file, window) for window in windows]
-        targets = [self.data.targets_of(self.by_video[video], window) for window in windows]
-        return {
-            "name": video,
-            "features": torch.stack([column for column in columns if column is not None]),
-            "windows": windows,
-            "segments": [segments for segments, _ in targets],
-            "labels": [labels for _, labels in targets],
-            "file": file,
-        }
-
-
-def _collate(samples: list[tuple[Tensor, Tensor, Tensor, str]]) -> WindowBatch:
-    features, segments, labels, names = zip(*samples, strict=True)
-    return {
-        "features": torch.stack(features),
-        "segments": list(segments),
-        "labels": list(labels),
-        "names": list(names),
-    }
