@@ -166,6 +166,14 @@ def test_what_is_no_argument_shows_no_secret(capsys):
         assert end.value.code == 2 and "***" in told and not any(secret in told for secret in ("hun", "ter2", "bob"))
 
 
+def test_scores_that_are_no_numbers_end_the_stream(stream, video, tmp_path):
+    broken = classifier()
+    torch.nn.init.constant_(broken.module.network.head.fc.bias, float("nan"))
+    (line,) = stream(video, weights=written(tmp_path / "nan.ckpt", broken), status=1)
+    told = "the frame at 0.00 s: 4 of 4 scores are not finite numbers"
+    assert line["error"].startswith(told) and told in stream.err and line["summary"]["predictions"] == 0
+
+
 def test_what_is_read_is_never_written_over(stream, video, tmp_path):
     """Also under another name of it; and two outputs are two files."""
     content, link = video.read_bytes(), tmp_path / "link.mp4"

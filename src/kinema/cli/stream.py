@@ -135,6 +135,7 @@ def _stream(options: argparse.Namespace) -> int:
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
     from kinema.streaming.sources import Camera, StreamError, source_of
+    from kinema.training.restore import NonFiniteScoresError
 
     if options.top < 1 or (options.frames is not None and options.frames < 1):
         raise ValueError(f"--top {options.top}, --frames {options.frames}: give at least 1 of each")
@@ -181,7 +182,7 @@ def _stream(options: argparse.Namespace) -> int:
                 if session.predictions == options.frames:
                     break
             write({"summary": report.facts()})
-        except (StreamError, DecodeError) as error:
+        except (StreamError, DecodeError, NonFiniteScoresError) as error:
             write({"error": str(error), "summary": report.facts()})
             raise
         except KeyboardInterrupt:  # the way to end a camera
@@ -247,7 +248,7 @@ def _lines(file: str | None, stack: ExitStack) -> Callable[[dict[str, Any]], Non
         out = stack.enter_context(Path(file).open("w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
 
     def write(line: dict[str, Any]) -> None:
-        print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
+        print(json.dumps(line, ensure_ascii=False, allow_nan=False), file=out, flush=True)
 
     return write
 
