@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from kinema.sweeps.report import insert_results
-from kinema.training.streamed import STREAMED_BEGIN, STREAMED_END, stream_validation, streamed_table
+from kinema.training.streamed import STREAMED_BEGIN, STREAMED_END, stream_validation, streamed_origin, streamed_table
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
@@ -15,7 +15,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
     options = parser.parse_args()
     found = {run.name: stream_validation(run, device=options.device) for run in options.runs}
-    table, command = streamed_table(found), f"python {shlex.join(sys.argv)}"
+    table, command = f"{streamed_table(found)}\n\n{streamed_origin(options.device)}", f"python {shlex.join(sys.argv)}"
     print(table)
     text = f"{table}\n\n```bash\n{command}\n```"
     insert_results(options.experiment / "README.md", text, marks=(STREAMED_BEGIN, STREAMED_END))

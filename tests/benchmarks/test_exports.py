@@ -3,6 +3,7 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from kinema.benchmarks.exports import (
     moved,
     settled,
     small_options,
+    streaming_models,
 )
 from kinema.cli import main
 from kinema.deployment.writing import ExportError
@@ -77,6 +79,37 @@ def test_a_failure_is_a_row_and_the_command_tells_it(tiny, tmp_path, monkeypatch
     ] < 1e-5
     monkeypatch.setattr(exports, "measure_export", lambda *arguments, **options: pytest.fail("measured again"))
     assert main(arguments) == 1 and "| no / operator |" in capsys.readouterr().out
+
+
+def test_steps_and_causal_clips_are_rows_of_their_own(tmp_path, capsys, monkeypatch):
+    """Of one network, each told by what the file takes."""
+    monkeypatch.setattr(exports, "FORMATS", ("torch",))  # ONNX takes its time
+    file = tmp_path / "rows.json"
+    size = ["--num-frames", "2", "--size", "32", "--rounds", "0"]
+    assert main(["bench", "export", "tsm_nano:width=8,depths=(1,1,1,1)", "--stream", *size, "--json", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert "| step, 32 x 32 |" in told and "| 2 x 32 x 32 |" in told and told.count("causal=True") == 2
+    assert "torch.export: 2 of 2 networks and steps" in told
+    step, clips = (ExportRow(**row) for row in json.loads(file.read_text())["exports"])
+    assert (
+        (step.mode, clips.mode) == ("frames", "clips") and step.clip_shape[2] == 1 and step.folded == clips.folded > 0
+    )
+    assert all(set(row.differences) == {"torch"} and row.differences["torch"] < 1e-4 for row in (step, clips))
+    assert step.key != clips.key != ExportRow("tsm_nano", {}, (1, 3, 2, 32, 32), 1, 1.0).key
+    assert main(["bench", "export", "r3d_nano", "--stream", *size]) == 1
+    assert "r3d_nano has no causal form to run frame by frame; give some of tada2d_nano" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_step_is_timed_from_empty_states():
+    options = {"causal": True, "width": 8, "depths": (1, 1, 1, 1)}
+    row = measure_export("tsm_nano", options, mode="frames", num_frames=2, size=32, rounds=1, num_threads=1)
+    assert set(row.speed) == {"eager", "onnx", "torch"} and row.speed["eager"]["ratio"] == 1
+
+
+def test_every_network_with_a_causal_form_is_exported_as_a_step():
+    assert streaming_models() == sorted(name for name in MODELS if "causal" in list_options(name))
+    assert {name.partition("_")[0] for name in streaming_models()} == {"tsm", "tada2d", "timesformer"}
 
 
 def test_a_network_that_cannot_be_traced_is_a_row(monkeypatch):
@@ -147,14 +180,24 @@ def test_norms_are_fitted_to_what_they_see():
 def test_the_report_of_a_file(tmp_path, monkeypatch):
     """The script puts table, origin and what was not run between the marks."""
     row = ExportRow("tsm_nano", {}, (1, 3, 8, 64, 64), 5, 1.0, differences={"onnx": 1e-6, "torch": 0.0})
+    step = replace(row, options={"causal": True}, clip_shape=(1, 3, 1, 64, 64), mode="frames")
+    older = {name: value for name, value in row.__dict__.items() if name != "mode"}
     facts = {"command": "kinema bench export", "commit": "a" * 40, "uncommitted_changes": False, "machine": "one"}
-    facts |= {"cores": 2, "torch": "2", "threads": 1, "exports": [row.__dict__]}
+    facts |= {"cores": 2, "torch": "2", "threads": 1, "exports": [older]}
     (tmp_path / "exports.json").write_text(json.dumps(facts))
+    (tmp_path / "steps.json").write_text(json.dumps(facts | {"exports": [step.__dict__]}))
     begin, end = "<!-- exports: written by a command, not by hand -->", "<!-- end of exports -->"
     (tmp_path / "README.md").write_text(f"before\n{begin}\nstale\n{end}\nafter")
     script = str(REPOSITORY / "scripts" / "report_exports.py")
-    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), str(tmp_path / "exports.json")])
+    monkeypatch.setattr(
+        sys, "argv", [script, str(tmp_path), *(str(tmp_path / f"{name}.json") for name in ("exports", "steps"))]
+    )
     runpy.run_path(script, run_name="__main__")
     text = (tmp_path / "README.md").read_text()
-    assert "| tsm_nano |" in text and "**Not run yet**: r2plus1d_nano" in text and "stale" not in text
+    assert "| tsm_nano |  | 8 x 64 x 64 |" in text and "| tsm_nano | causal=True | step, 64 x 64 |" in text
+    assert (
+        "**Not run yet as a step**: tada2d_nano" in text
+        and "**Not run yet**: r2plus1d_nano" in text
+        and "stale" not in text
+    )
     assert text.startswith("before") and text.endswith("after") and "commit `aaaaaaaaaa`" in text

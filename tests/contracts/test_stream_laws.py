@@ -2,20 +2,26 @@
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import kinema
-from kinema.models import MODELS
+from kinema.models import MODELS, list_options
 from kinema.testing import assert_network_streams
 
+from conftest import REPOSITORY
+
+COSTLY = {"tsm_r50", "tsm_r101", "tada2d_r50", "timesformer_base", "timesformer_hr", "timesformer_large"}
+"""Networks of which a stage keeps two blocks: each is still of every kind."""
 CAUSAL = [
-    ("tsm_nano", {}),
+    pytest.param(name, {}, marks=pytest.mark.slow) if name in COSTLY else (name, {})
+    for name in MODELS
+    if "causal" in list_options(name)
+]
+"""Every network that has a causal form, by the registry, and variants."""
+CAUSAL += [
     ("tsm_nano", {"placement": "in_place", "shift_fraction": 1.0}),
     ("tsm_nano", {"num_classes": (3, 4), "in_channels": 2}),
-    ("tsm_r18", {}),
-    pytest.param("tsm_r50", {}, marks=pytest.mark.slow),
-    ("tsm_mobilenetv2", {}),
-    ("tada2d_nano", {}),
     ("tada2d_nano", {"routing": "causal"}),
     ("tada2d_nano", {"routing": "local", "routing_kernels": (5, 2), "aggregation": "max", "aggregation_kernel": 4}),
     ("tada2d_nano", {"routing": "global", "aggregation": "avg+max", "calibration": "cin+cout"}),
@@ -24,24 +30,28 @@ CAUSAL = [
     ("tada2d_nano", {"routing": "linear", "calibrated_stages": (2, 4), "num_classes": (3, 4)}),
     ("tada2d_nano", {"routing": "static"}),
     ("tada2d_nano", {"routing": "none"}),
-    pytest.param("tada2d_r50", {}, marks=pytest.mark.slow),
-    ("timesformer_nano", {}),
     ("timesformer_nano", {"attention_order": "reversed", "position": "space"}),
     ("timesformer_nano", {"attention_order": "parallel", "num_classes": (3, 4), "qk_scale": 0.7}),
 ]
 FRAME_WISE = [("tsn_nano", {}), ("tsn_mobilenetv2", {}), ("tsm_nano", {"shift_fraction": 0, "causal": True})]
 ONE_FRAME = [("tada2d_nano", {"routing": "static", "aggregation_kernel": 1}), ("timesformer_nano", {"num_frames": 1})]
 WINDOW = 3
+TRAINED = {"TSM": "tsm", "TAda2D": "tada2d"}
+"""Classes of training to their networks, for the configurations of experiments/causal."""
 
 
 def ids(value):
     return value if isinstance(value, str) else " ".join(f"{key}={value[key]}" for key in value) or "as named"
 
 
-def build(name, **options):
+def build(name, *, shallow=False, **options):
     """Nothing at a value that keeps the law idly: gates and routers away from zero, norms with statistics of their own."""
     torch.manual_seed(0)
     model = kinema.create_model(name, **{"num_classes": 5, "num_frames": WINDOW, **options}).eval()
+    if name in COSTLY and shallow:
+        parts = model.backbone if name.startswith("timesformer") else model.backbone.trunk
+        for stage in ("blocks",) if name.startswith("timesformer") else ("layer1", "layer2", "layer3", "layer4"):
+            setattr(parts, stage, getattr(parts, stage)[:2])
     for key, parameter in model.named_parameters():
         if key.startswith("head."):
             nn.init.normal_(parameter)
@@ -54,6 +64,14 @@ def build(name, **options):
     return model
 
 
+def window_of(name, options):
+    """Frames that the output at one frame may see in one operator: until more have come, no state has slid."""
+    if name.startswith("tada2d"):
+        routers = options.get("routing_kernels", (3, 3))
+        return sum(routers) - 1 + options.get("aggregation_kernel", 3) - 1
+    return options.get("num_frames", WINDOW) if name.startswith("timesformer") else 2
+
+
 def clip_for(model, batch=2, frames=WINDOW + 2, size=(32, 48)):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(batch, model.backbone.in_channels, frames, *size, generator=generator)
@@ -61,8 +79,41 @@ def clip_for(model, batch=2, frames=WINDOW + 2, size=(32, 48)):
 
 @pytest.mark.parametrize(("name", "options"), [*CAUSAL, *ONE_FRAME], ids=ids)
 def test_steps_are_the_network_on_clips_of_any_length(name, options):
+    model = build(name, shallow=True, causal=True, **options)
+    frames = window_of(name, options) + 1
+    clip = clip_for(
+        model, **({"batch": 1, "frames": frames} if name in COSTLY else {"frames": max(frames, WINDOW + 2)})
+    )
+    assert_network_streams(model, clip)
+
+
+def test_every_network_with_a_causal_form_is_held_to_the_law():
+    tested = {getattr(each, "values", each)[0] for each in CAUSAL}
+    assert tested == {name for name in MODELS if "causal" in list_options(name)} and len(tested) >= 11
+    families = {name.partition("_")[0] for name in tested}
+    quick = {each[0].partition("_")[0] for each in CAUSAL if isinstance(each, tuple) and not hasattr(each, "values")}
+    assert families == quick, "one of each family is tested within seconds"
+
+
+def trained_options(file):
+    """Network and options of a configuration of training."""
+    model = yaml.safe_load(file.read_text())["model"]
+    given = dict(model["init_args"])
+    name = f"{TRAINED[model['class_path'].rpartition('.')[2]]}_{given.pop('backbone')}"
+    return name, {option: value for option, value in given.items() if option in list_options(name)}
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "experiments" / "causal").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_the_networks_of_the_experiment_stream_beyond_their_windows(file):
+    """Of routers over 7 frames the state holds 6: it slides behind more frames than the clips of training have."""
+    name, options = trained_options(file)
+    assert options.pop("causal") is True
+    frames = max(window_of(name, options) + 1, 8 + 2)
+    assert frames >= 16 or "routing_kernels" not in options
     model = build(name, causal=True, **options)
-    assert_network_streams(model, clip_for(model))
+    assert_network_streams(model, clip_for(model, batch=1, frames=frames, size=(32, 32)))
 
 
 @pytest.mark.parametrize(("name", "options"), FRAME_WISE, ids=ids)
@@ -75,7 +126,7 @@ def test_a_frame_wise_network_streams_without_a_state(name, options):
 @pytest.mark.parametrize(("name", "options"), CAUSAL, ids=ids)
 def test_the_past_matters(name, options):
     """Otherwise the law would hold for a network that is only frame-wise."""
-    model = build(name, causal=True, **options)
+    model = build(name, shallow=True, causal=True, **options)
     clip = clip_for(model, batch=1, frames=2)
     with torch.no_grad():
         fresh = model.init_state(1, (32, 48))

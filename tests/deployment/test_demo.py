@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from browser import NAMES as BROWSERS
 from browser import Browser, find_chromium
-from untrained import NAMES, make_module, moving, small_clips, write_checkpoint
+from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint
 
 from kinema.cli import main
 from kinema.data.motion.encoding import encode_mp4
@@ -123,6 +123,73 @@ def test_a_file_that_is_too_large_with_its_size_told_before_or_not(ask):
     assert status == 413 and told.startswith("This file has 1.0 MiB")
 
 
+def test_an_upload_without_an_end_is_not_read_for_ever(ask):
+    sent = []
+
+    def endless():
+        while len(sent) < 4000:  # 1000 MiB
+            sent.append(1)
+            yield bytes(2**18)
+
+    try:
+        status, told = message(ask("POST", "/predict", endless()))
+        assert status == 413 and "the rest was not read" in told
+    except OSError:
+        pass  # the connection ended while the client was sending
+    assert 16 <= len(sent) < 400, "eight times the limit, and what sockets hold"
+
+
+def test_an_upload_that_stops_is_given_up_and_one_that_breaks_off_is_no_error(ask, clip, monkeypatch, capfd):
+    """And who waits behind them is answered."""
+    monkeypatch.setattr(demo, "_PATIENCE_S", 0.3)
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nsome"
+    with socket.create_connection((demo.HOST, ask.port), timeout=10) as stops:
+        stops.sendall(head)
+        assert ask("POST", "/predict", clip)[0] == 200
+        assert stops.recv(4096).startswith(b"HTTP/1.1 408")
+    monkeypatch.setattr(demo, "_PATIENCE_S", 20)
+    with socket.create_connection((demo.HOST, ask.port), timeout=10) as gone:
+        gone.sendall(head)
+    assert ask("POST", "/predict", clip)[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_uploads_at_once_are_read_one_by_one(ask, clip, monkeypatch):
+    reading, most = [], []
+    plain = demo._read
+
+    async def watched(*arguments):
+        reading.append(1)
+        most.append(len(reading))
+        try:
+            return await plain(*arguments)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(demo, "_read", watched)
+    threads = [threading.Thread(target=lambda: ask("POST", "/predict", clip)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 4
+
+
+def test_scores_that_are_no_numbers_are_refused(clip):
+    with served(Predictor(without_numbers(make_module()), small_clips())) as ask:
+        status, told = message(ask("POST", "/predict", clip))
+    assert status == 422 and "4 of 4 scores are not finite numbers" in told
+
+
+def test_classes_of_one_name_have_a_curve_each(clip):
+    module = make_module()
+    module.class_names = ["one", "one", "two", "three"]
+    with served(Predictor(module, small_clips()), top=4) as ask:
+        found = json.loads(ask("POST", "/predict", clip)[1])
+    keys = [guess.get("key", guess["class"]) for guess in found["top"]]
+    assert sorted(keys) == sorted(found["over_time"]["scores"]) == ["one (0)", "one (1)", "three", "two"]
+
+
 def test_a_video_that_is_too_long(ask):
     content = encode_mp4(moving(80), intra_only=True)
     status, told = message(ask("POST", "/predict", content))
@@ -206,6 +273,9 @@ def test_a_port_that_is_taken_and_other_refusals(tmp_path, capsys):
     assert "cannot be used" in capsys.readouterr().err
     assert main(["demo", "--checkpoint", str(checkpoint), "--max-mib", "0"]) == 1
     assert "lets no video in" in capsys.readouterr().err
+    for wrong in ("inf", "nan"):
+        assert main(["demo", "--checkpoint", str(checkpoint), "--max-mib", wrong]) == 1
+        assert "held in memory" in capsys.readouterr().err
 
 
 def test_a_missing_extra(predictor, monkeypatch):

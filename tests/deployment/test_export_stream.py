@@ -23,7 +23,8 @@ def streamed(run, clip):
     logits = []
     for frame in clip.unbind(2):
         given = run.run([frame, *states])
-        said, states = given[: -len(states)], given[-len(states) :]
+        count = len(given) - len(states)
+        said, states = given[:count], given[count:]
         logits.append(said)
     return [torch.stack(each) for each in zip(*logits, strict=True)]
 
@@ -97,6 +98,24 @@ def test_the_mean_over_frames_is_what_the_network_says_of_the_clip(tmp_path, cap
         wanted = Predictor.from_checkpoint(checkpoint).module.network(clip)
     torch.testing.assert_close(logits.mean(dim=0), wanted, rtol=1e-4, atol=1e-4)
     assert run.facts["class_names"] and run.facts["input"].startswith("frame: float32 (B, C, H, W)")
+
+
+@pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tsn_nano", {"num_frames": 4}),
+        ("tsm_nano", {"num_frames": 4, "causal": True, "shift_fraction": 0}),
+        ("timesformer_nano", {"num_frames": 1, "causal": True, "image_size": 32, "depth": 1}),
+    ],
+)
+def test_networks_that_remember_nothing_are_exported_too(name, options, format, tmp_path):
+    network, path = moved(kinema.create_model(name, 5, **options)).eval(), tmp_path / f"it{SUFFIXES[format]}"
+    export_steps(network, path, format, frame_shape=FRAME)
+    clip = torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    (logits,) = streamed(open_exported(path), clip)
+    with torch.no_grad():
+        torch.testing.assert_close(logits.mean(dim=0), network(clip), rtol=1e-4, atol=1e-4)
 
 
 def test_a_two_way_checkpoint_is_refused_with_the_reason(tmp_path, capsys):

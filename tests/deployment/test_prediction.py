@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from untrained import NAMES, make_module, moving, small_clips, write_checkpoint, write_video
+from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint, write_video
 
 import kinema
 from kinema.benchmarks.exports import moved
@@ -19,7 +19,16 @@ from kinema.data.motion.encoding import encode_mp4
 from kinema.data.sampling import Dense, Segments, frame_scheme
 from kinema.data.transforms import EvalTransform, Normalisation
 from kinema.deployment.picture import draw_video
-from kinema.deployment.prediction import Prediction, as_facts, as_rows, best_guesses, find_videos, scores_over_time
+from kinema.deployment.prediction import (
+    Guess,
+    Prediction,
+    as_facts,
+    as_rows,
+    best_guesses,
+    curve_keys,
+    find_videos,
+    scores_over_time,
+)
 from kinema.explain.calibration import calibration_factors, variation
 from kinema.explain.pictures import short_name
 from kinema.training import TSM, TAda2D, TimeSformer, VideoClassifier
@@ -48,6 +57,66 @@ def predictor(checkpoint):
 
 def called(*arguments, status=0):
     assert main(["predict", *map(str, arguments)]) == status
+
+
+def test_names_of_classes_are_shown_as_they_are(clips, video, tmp_path, capsys):
+    """Neither marks of rich nor of mathtext; names that two classes share lose no curve."""
+    module = make_module()
+    names = ["Putting [something] on [something]", "[/x] y", r"$\foo{$", r"$\foo{$"]
+    module.class_names = names
+    weights, file = write_checkpoint(tmp_path / "it.ckpt", module, clips), tmp_path / "it.json"
+    called(video, "--checkpoint", weights, "--pictures", tmp_path / "pictures", "--json", file)
+    told = capsys.readouterr().out
+    assert all(name in told for name in names)
+    found = json.loads(file.read_text())["videos"][0]
+    assert imread(found["picture"]).std() > 0
+    keys = {guess["id"]: guess.get("key", guess["class"]) for guess in found["top"]}
+    assert keys == {0: names[0], 1: names[1], 2: rf"{names[2]} (2)", 3: rf"{names[2]} (3)"}
+    curves = found["over_time"]["scores"]
+    sums = np.sum(list(curves.values()), axis=0)
+    assert set(curves) == set(keys.values()) and sums == pytest.approx(np.ones_like(sums))
+
+
+def test_keys_of_curves_are_never_one():
+    def keys(*names):
+        return curve_keys([Guess(number, name, 0.5) for number, name in enumerate(names)])
+
+    assert keys("a", "b") == ["a", "b"] and keys("a", "b", "a") == ["a (0)", "b", "a (2)"]
+    assert len(set(keys("a", "a", "a (0)", "a (1)", "a (1)"))) == 5
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_the_video(clips, video, tmp_path, capsys, monkeypatch):
+    weights = write_checkpoint(tmp_path / "it.ckpt", without_numbers(make_module()), clips)
+    called(video, "--checkpoint", weights, "--json", tmp_path / "it.json", status=1)
+    told = f"{video}: 4 of 4 scores are not finite numbers, so no class is named"
+    assert told in capsys.readouterr().err
+    (found,) = json.loads((tmp_path / "it.json").read_text())["videos"]
+    assert found["error"].startswith(told) and "top" not in found
+    other = shutil.copy(video, tmp_path / "other.mp4")  # of a batch the others are done
+    weights = write_checkpoint(tmp_path / "good.ckpt", make_module(), clips)
+    plain, seen = Predictor._scores, []
+
+    def first_is_none(predictor, views):
+        seen.append(1)
+        return plain(predictor, views) * (float("inf") if len(seen) == 1 else 1)
+
+    monkeypatch.setattr(Predictor, "_scores", first_is_none)
+    called(video, other, "--checkpoint", weights, "--json", tmp_path / "it.json", status=1)
+    first, second = json.loads((tmp_path / "it.json").read_text())["videos"]
+    assert "error" in first and len(second["top"]) == 4 and "1 of 2 videos" in capsys.readouterr().err
+
+
+def test_what_is_written_is_checked_before_anything_is_predicted(checkpoint, video, tmp_path, capsys):
+    content = video.read_bytes()
+    for arguments, told in (
+        (["--json", tmp_path], f"--json {tmp_path} is a folder, and a file was needed"),
+        (["--csv", tmp_path], "is a folder"),
+        (["--json", tmp_path / "x", "--csv", tmp_path / "x"], "are one file; give each its own"),
+        (["--json", video], "would be written over"),
+    ):
+        called(video, "--checkpoint", checkpoint, *arguments, status=1)
+        assert told in capsys.readouterr().err
+    assert video.read_bytes() == content
 
 
 def test_a_file_and_a_folder_and_what_is_wrong_among_them(checkpoint, video, tmp_path, capsys, predictor):

@@ -141,7 +141,8 @@ class Stand(Opened):
 
     reconnects, name = False, "a stand-in"
 
-    def __init__(self, frames, *, live=False, pause_s=0.0, stall_s=None, reconnects=False, fps=FPS):
+    def __init__(self, frames, *, live=False, pause_s=0.0, converting_s=0.0, stall_s=None, reconnects=False, fps=FPS):
+        self.converting_s = converting_s
         self.frames, self.live, self.pause_s, self.stall_s = frames, live, pause_s, stall_s
         self.reconnects, self.fps = reconnects, Fraction(fps)
         self.opened = self.closed = 0
@@ -160,7 +161,9 @@ class Stand(Opened):
             time.sleep(self.pause_s)
             if isinstance(number, BaseException):
                 raise number
-            yield Picture(grey(number), Fraction(number, FPS))
+            wanted = self.wanted(Fraction(number, FPS))
+            time.sleep(self.converting_s if wanted else 0)
+            yield Picture(grey(number) if wanted else None, Fraction(number, FPS))
 
     def close(self):
         self.closed += 1

@@ -18,6 +18,13 @@ from kinema.streaming.sources import Address, source_of
         ("http://camera.lan/x#token=hunter2", "http://camera.lan/x#***"),
         ("http://bob:a b@camera.lan/x", "http://***@camera.lan/x"),
         ("holiday.mp4", "holiday.mp4"),
+        ("rtsp://cam/user=bob&password=s3cret&channel=1", "rtsp://cam/user=***&password=***&channel=***"),
+        ("rtsp://cam/live;token=s3cret/x.sdp", "rtsp://cam/live;token=***/x.sdp"),
+        ("rtsp://cam/user=bob_password=s3_cret_channel=1.sdp?x=1", "rtsp://cam/user=***?x=***"),
+        ("http://cam/token%3Ds3cret/live", "http://cam/token%3D***/live"),
+        ("rtsp:/bob:hunter2@cam/live", "***@cam/live"),
+        ("bob:hunter2@cam/live?key=s3cret", "***@cam/live?key=***"),
+        ("rtsp:/cam/password=s3cret", "rtsp:/cam/password=***"),
     ],
 )
 def test_what_is_shown_of_an_address(url, shown):
@@ -32,6 +39,23 @@ def test_what_others_say_is_masked_too():
     assert (
         "bobsled" in told and " bob:" not in told and "camera.lan" in told and "refused" in told and "x=9" not in told
     )
+
+
+def test_values_of_a_path_are_masked_in_what_others_say():
+    for url in (
+        "rtsp://cam/user=bob&password=s3cret&channel=1",
+        "rtsp://cam/user=bob_password=s3cret_channel=1.sdp",
+        "rtsp://cam/live;token=s3cret",
+    ):
+        told = masked_text("401 for 'bob' at /user=bob: s3cret is wrong", url)
+        assert "s3cret" not in told and "401" in told and ("bob" not in told or "user" not in url)
+
+
+@pytest.mark.parametrize("word", ["rtsp:/bob:hunter2@cam/live", "bob:hunter2@cam/live", "rtsp:/cam/pwd=hunter2"])
+def test_an_address_that_was_typed_wrongly_shows_nothing_either(word):
+    with pytest.raises(ValueError, match="there is no file or folder") as told:
+        source_of(word)
+    assert "hunter2" not in str(told.value) and "bob" not in str(told.value) and "cam" in str(told.value)
 
 
 def test_an_address_never_shows_itself_whole():

@@ -12,7 +12,8 @@ from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, sile
 from PIL import Image
 
 from kinema.streaming import reader as reading
-from kinema.streaming.reader import Frame, FrameQueue, FrameReader
+from kinema.streaming import sources
+from kinema.streaming.reader import Frame, FrameQueue, FrameReader, Lag
 from kinema.streaming.sources import Address, Picture, StreamError
 
 NUM = 40
@@ -79,6 +80,55 @@ def test_a_live_stream_drops_the_oldest_and_counts_them(ts):
     assert [frame.number for frame in found] == shown, "numbers count what was dropped"
     assert [frame.dropped for frame in found] == sorted(frame.dropped for frame in found) and rising(found)
     assert all(frame.dropped <= frame.number for frame in found) and found[-1].dropped == reader.dropped
+
+
+def test_a_live_source_that_is_converted_too_slowly_drops_rather_than_lags(monkeypatch):
+    monkeypatch.setattr(reading, "_LATE_S", 0.15)
+    begun = time.monotonic()
+    with FrameReader(Stand(range(30), live=True, converting_s=0.06, stall_s=5), queue=99) as reader:
+        found = list(reader)
+    wall, shown = time.monotonic() - begun, 29 / FPS
+    assert reader.frames == 30 == len(found) + reader.dropped and reader.dropped >= 5
+    assert wall < shown + 0.6 and 0.05 < max(frame.late_s for frame in found) < 0.6
+    assert found[-1].dropped == reader.dropped and [frame.number for frame in found] == numbers(found)
+
+
+def test_a_live_address_that_is_converted_too_slowly(ts, monkeypatch):
+    monkeypatch.setattr(reading, "_LATE_S", 0.15)
+    plain = sources.rgb_of
+    monkeypatch.setattr(sources, "rgb_of", lambda *arguments: time.sleep(0.08) or plain(*arguments))
+    with served(trickling(ts, pause_s=0)) as server, FrameReader(address(server), queue=99, reconnects=0) as reader:
+        found = list(reader)
+    assert reader.frames == NUM and 5 <= reader.dropped == NUM - len(found) and rising(found)
+
+
+def test_a_decoder_that_never_catches_up_still_shows_something(monkeypatch):
+    monkeypatch.setattr(reading, "_LATE_S", 0.05)
+    monkeypatch.setattr(reading, "_SELDOM_S", 0.2)
+    with FrameReader(Stand(range(20), live=True, pause_s=0.06, stall_s=5), queue=99) as reader:
+        found = list(reader)
+    assert reader.dropped >= 5 and len(found) >= 4 and found[-1].late_s > 0.3
+
+
+def test_a_lag_is_work_beyond_what_was_shown_and_no_waiting():
+    def lags(steps):
+        lag, shown, now, waited = Lag(), Fraction(0), 0.0, 0.0
+        found = []
+        for time_s, work_s, wait_s in steps:
+            shown, now, waited = shown + Fraction(str(time_s)), now + work_s + wait_s, waited + wait_s
+            found.append(lag.add(shown, now, waited))
+        return found
+
+    assert lags([(0, 9, 0), (0.04, 0.1, 0), (0.04, 0.1, 0), (0.04, 0, 0), (0.04, 0, 0), (0.04, 0, 0)]) == pytest.approx(
+        [0, 0.06, 0.12, 0.08, 0.04, 0]
+    )
+    burst = [(0.04, 0.001, 6 if number % 150 == 0 else 0) for number in range(450)]
+    assert max(lags(burst)) == 0, "a playlist comes segment by segment"
+    assert max(lags([(0.04, 0.01, 0.031)] * 2000)) == 0, "a clock that is slow"
+    lag = Lag()
+    lag.add(Fraction(5), 0.0, 0.0)
+    assert lag.add(Fraction(6), 9.0, 0.0) == 8 and lag.add(None, 9.0, 0.0) == 0 and lag.add(Fraction(0), 20.0, 0.0) == 0
+    assert lag.add(Fraction(1), 22.0, 0.0) == 1, "a clock that falls begins anew"
 
 
 def test_live_or_not_can_be_said(ts, mp4):

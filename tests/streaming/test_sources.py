@@ -33,8 +33,9 @@ def test_what_a_word_means(tmp_path):
         with pytest.raises(ValueError, match="is of no known protocol; give rtsp://"):
             source_of(wrong)
     for word in ("http://h/x", "0"):
-        with pytest.raises(ValueError, match="waits for no frame"):
-            source_of(word, stall_s=0)
+        for wrong in (0, float("inf"), float("nan"), 1e300):
+            with pytest.raises(ValueError, match="is no time to wait for a frame"):
+                source_of(word, stall_s=wrong)
     with pytest.raises(ValueError, match="0 pictures a second"):
         source_of(str(tmp_path), picture_fps=Fraction(0))
 
@@ -85,7 +86,13 @@ def test_a_folder_of_pictures_in_the_order_of_their_numbers(tmp_path):
     assert [frame.time_s for frame in found] == [Fraction(number, 10) for number in range(4)]
     assert [frame.pixels.shape for frame in found] == [(48, 64, 3)] * 3 + [(32, 32, 3)] and reader.fps == 10
     (tmp_path / "frame_3.png").write_bytes(b"\x89PNG no")
-    with pytest.raises(DecodeError, match=r"frame_3\.png"):
+    found, reader = read(PictureFolder(tmp_path))
+    assert [number_in(frame.pixels) for frame in found] == [1, 2, 9, 10] and reader.damaged == 1
+    assert [25 * frame.time_s for frame in found] == [0, 1, 3, 4], "the one that is left out keeps its time"
+    assert "1 of 5 pictures were left out, the first because" in reader.notes[0] and "frame_3.png" in reader.notes[0]
+    for file in tmp_path.glob("*.png"):
+        file.write_bytes(b"\x89PNG no")
+    with pytest.raises(DecodeError, match=r"frame_1\.png"):
         read(PictureFolder(tmp_path))
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()

@@ -152,6 +152,76 @@ def test_secrets_are_shown_nowhere(stream, content, tmp_path):
         assert "hunter2" not in stream.err and "s3cret" not in stream.err and "404" in stream.err
 
 
+def test_what_is_no_argument_shows_no_secret(capsys):
+    words = ["rtsp://bob:hun ter2@cam/a", "bob:hunter2@cam/live", "rtsp://cam/user=bob&password=hunter2"]
+    for arguments in (
+        words,
+        ["it.mp4", *words],
+        ["it.mp4", "--live", words[1]],
+        ["it.mp4", f"--picture-fps={words[0]}"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["stream", *arguments])
+        told = capsys.readouterr().err
+        assert end.value.code == 2 and "***" in told and not any(secret in told for secret in ("hun", "ter2", "bob"))
+
+
+def test_scores_that_are_no_numbers_end_the_stream(stream, video, tmp_path):
+    broken = classifier()
+    torch.nn.init.constant_(broken.module.network.head.fc.bias, float("nan"))
+    (line,) = stream(video, weights=written(tmp_path / "nan.ckpt", broken), status=1)
+    told = "the frame at 0.00 s: 4 of 4 scores are not finite numbers"
+    assert line["error"].startswith(told) and told in stream.err and line["summary"]["predictions"] == 0
+
+
+def test_what_is_read_is_never_written_over(stream, video, tmp_path):
+    """Also under another name of it; and two outputs are two files."""
+    content, link = video.read_bytes(), tmp_path / "link.mp4"
+    link.symlink_to(video)
+    for arguments, told in (
+        (["--jsonl", video], f"--jsonl {video} would be written over {video}, which is read; give another file"),
+        (["--overlay", link], f"--overlay {link} would be written over {video}"),
+        (["--overlay", tmp_path / "x.mp4", "--jsonl", tmp_path / "." / "x.mp4"], "are one file; give each its own"),
+        (["--jsonl", tmp_path], "is a folder, and a file was needed"),
+    ):
+        assert stream(video, *arguments, status=1) == [] and told in stream.err
+    assert video.read_bytes() == content and link.read_bytes() == content and not (tmp_path / "x.mp4").exists()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(grey(1)).save(folder / "1.png")
+    stream(folder, "--jsonl", folder / "1.png", status=1)
+    assert "would be written over" in stream.err and (folder / "1.png").stat().st_size
+    stream(folder, "--jsonl", folder / "lines.jsonl")
+    stream(folder, "--jsonl", folder / "lines.jsonl")  # again, over what this program wrote
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_told(stream, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.fromarray(grey(number)).save(folder / f"{number}.png")
+    (folder / "1.png").write_bytes(b"\x89PNG no")
+    *lines, last = stream(folder, "--rate", "all")
+    assert [line["time"] for line in lines] == [0, 0.08, 0.12] and last["summary"]["damaged"] == 1
+    assert "1 of 4 pictures were left out, the first because" in stream.err and "1.png" in stream.err
+
+
+def test_a_folder_that_is_called_as_a_camera_is_taken(stream, tmp_path, monkeypatch):
+    (tmp_path / "7").mkdir()
+    Image.fromarray(grey(1)).save(tmp_path / "7" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    line, _ = stream("7")
+    assert line["frame"] == 0 and "7 is taken for the file or folder of this name; give /dev/video7" in stream.err
+
+
+def test_an_outage_is_told_while_it_lasts(stream):
+    """And what happened last, though no frame came behind it."""
+    ts = encoded([grey(number) for number in range(NUM)], "mpegts")
+    with served(trickling(ts, pause_s=0), refusing(503)) as server:
+        *_, last = stream(server.url, "--reconnect", 1, "--queue", 50, status=1)
+    assert "error" in last and stream.err.count("opening it anew in 1 s") == 1
+
+
 def test_a_stream_that_is_lost_says_so_behind_what_it_gave(stream):
     ts = encoded([grey(number) for number in range(NUM)], "mpegts")
     with served(trickling(ts, pause_s=0, then_stalls=True)) as server:
@@ -180,10 +250,13 @@ def test_two_way_weights_are_refused_before_anything_is_opened(stream, tmp_path,
         (["--top", "0"], "give at least 1"),
         (["--frames", "0"], "give at least 1"),
         (["--rate", "fast"], "--rate fast is no rate"),
-        (["--rate", "0"], "a rate of 0"),
+        (["--rate", "0"], "--rate 0 is no rate"),
         (["--half-life", "-1"], "a half-life of -1"),
         (["--scene-change", "2"], "scene_change=2"),
         (["--queue", "0"], "a queue of 0"),
+        (["--rate", "1/0"], "--rate 1/0 is no rate"),
+        (["--stall", "inf"], "stall_s=inf is no time to wait"),
+        (["--stall", "nan"], "stall_s=nan is no time to wait"),
         (["--reconnect", "-1"], "reconnects=-1"),
         (["--overlay", "x.avi"], "ends in .mp4"),
         (["--jsonl", "none/x.jsonl"], "No such file"),
@@ -192,6 +265,19 @@ def test_two_way_weights_are_refused_before_anything_is_opened(stream, tmp_path,
 def test_wrong_options_are_told(arguments, told, stream, video):
     stream(video, *arguments, status=1)
     assert told in stream.err
+
+
+@pytest.mark.parametrize("value", ["1/0", "0", "-5", "nan", "fast"])
+def test_a_rate_of_pictures_is_a_number_above_0(value, capsys):
+    with pytest.raises(SystemExit):
+        main(["stream", "x", f"--picture-fps={value}"])
+    assert f"'{value}' is no number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan", "0"])
+def test_an_address_is_waited_for_finitely(stream, value):
+    assert stream("http://127.0.0.1:9/x", f"--stall={value}", status=1) == []
+    assert "is no time to wait for a frame; give seconds above 0" in stream.err
 
 
 def test_garbage_and_nothing(stream, tmp_path):

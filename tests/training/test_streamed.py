@@ -1,13 +1,18 @@
 """Causal modules train from the command line, come back from a checkpoint, and say as a stream what they say of clips."""
 
 import json
+import re
+import runpy
+import sys
 
 import pytest
 import torch
 
 from kinema.training import TSM
 from kinema.training.restore import load_classifier
-from kinema.training.streamed import stream_validation, streamed_table
+from kinema.training.streamed import STREAMED_BEGIN, STREAMED_END, stream_validation, streamed_origin, streamed_table
+
+from conftest import REPOSITORY
 
 FEW = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--data.batch_size=4", "--data.num_frames=4"]
 
@@ -42,6 +47,28 @@ def test_a_causal_run_says_of_streams_what_it_says_of_clips(options, cli, monkey
     monkeypatch.setattr("kinema.training.streamed.load_classifier", lambda path: TSM("nano", 12).eval())
     with pytest.raises(ValueError, match=r"a two-way shift needs the next frame.*causal=True"):
         stream_validation(run)
+
+
+def test_a_table_of_streams_says_where_it_comes_from(tmp_path, monkeypatch):
+    told = streamed_origin()
+    assert re.fullmatch(r"Streamed at commit `\w{10}`( with changes)?; .+, \d+ threads?; torch 2\..+\.", told)
+    run, script = tmp_path / "it", str(REPOSITORY / "scripts" / "stream_validation.py")
+    (tmp_path / "README.md").write_text(f"{STREAMED_BEGIN}\nold\n{STREAMED_END}\n")
+    monkeypatch.setattr("kinema.training.streamed.stream_validation", lambda path, device: _scored_twice())
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), str(run)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    text = (tmp_path / "README.md").read_text()
+    assert "| it | 4 |" in text and told in text and "old" not in text
+
+
+def _scored_twice():
+    from kinema.evaluation.views import VideoScores
+    from kinema.training.streamed import StreamedValidation
+
+    count = torch.ones(4, dtype=torch.long)
+    scores = VideoScores(torch.arange(4), torch.eye(4), torch.arange(4), count.bool(), count)
+    return StreamedValidation(scores, (scores,), 0.0)
 
 
 def test_guesses_that_differ_are_found():

@@ -6,18 +6,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from kinema.deployment.export import Exported, prepare
+from kinema.deployment.export import Exported, Prepared, prepare
+from kinema.deployment.export_stream import NEXT, STATE, Step, prepare_steps
 from kinema.deployment.exported import SUFFIXES, Format, open_exported
 from kinema.evaluation.latency import LatencyRow, compare_latency
-from kinema.models import create_model, list_options
+from kinema.models import create_model, list_models, list_options
 
+Mode = Literal["clips", "frames"]
+"""Whole clips at a time; or one frame of a stream, states in and out."""
 FORMATS: tuple[Format, ...] = ("onnx", "torch")
 NUM_CLASSES = 10
 _SMALL = {"depths": (1, 1, 2, 1), "depth": 2, "drop_path": 0.0}
@@ -31,7 +34,7 @@ class ExportRow:
     Args:
         name: As in `kinema.list_models()`.
         options: It was built with.
-        clip_shape: (B, C, T, H, W) of a clip.
+        clip_shape: (B, C, T, H, W) of a clip; T is 1 for frames.
         params: Parameters.
         largest_logit: Of the first clip compared, so that a difference can be judged.
         folded: Batch norms folded into convolutions.
@@ -42,6 +45,7 @@ class ExportRow:
         speed: Latency of "eager" and each format: median and least disturbed round, ratios to eager within rounds and their
             quartiles; empty where it was not measured.
         failures: Format to why there is no file.
+        mode: What the file takes. Of frames, differences are of logits and next states.
     """
 
     name: str
@@ -56,6 +60,17 @@ class ExportRow:
     seconds: dict[str, float] = field(default_factory=dict)
     speed: dict[str, dict[str, float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    mode: Mode = "clips"
+
+    @property
+    def key(self) -> tuple[str, bool, str]:
+        """What tells it from other rows of a table, whatever its sizes: the network, whether it is causal, and the mode."""
+        return self.name, bool(self.options.get("causal")), self.mode
+
+
+def streaming_models() -> list[str]:
+    """Networks that have a causal form, by their options."""
+    return [name for name in list_models() if "causal" in list_options(name)]
 
 
 def small_options(name: str, size: int) -> dict[str, Any]:
@@ -75,6 +90,7 @@ def measure_export(
     name: str,
     options: Mapping[str, Any],
     *,
+    mode: Mode = "clips",
     num_frames: int = 8,
     size: int = 64,
     rounds: int = 0,
@@ -90,6 +106,7 @@ def measure_export(
     Args:
         name: Of the network.
         options: Of the network.
+        mode: Whether to export it on clips, or its step on frames, which takes a causal network.
         num_frames: Frames of a clip.
         size: Side of the frames in pixels.
         rounds: Timed rounds of all side by side; 0 for none.
@@ -103,17 +120,19 @@ def measure_export(
     with torch.no_grad():
         logits = network(clip)
     params = sum(parameter.numel() for parameter in network.parameters())
-    row = ExportRow(name, dict(options), shape, params, float(logits.abs().max()))
+    told = shape if mode == "clips" else (1, 3, 1, side, side)
+    row = ExportRow(name, dict(options), told, params, float(logits.abs().max()), mode=mode)
     found: dict[str, Exported] = {}
     try:
-        prepared = prepare(network, shape)
+        prepared = prepare(network, shape) if mode == "clips" else prepare_steps(network, (1, 3, side, side))
     except ValueError as error:
         return replace(row, failures=dict.fromkeys(FORMATS, str(error)))
     with tempfile.TemporaryDirectory() as folder:
         for format in FORMATS:
             start = time.perf_counter()
             try:
-                found[format] = prepared.write(Path(folder) / f"{name}{SUFFIXES[format]}", format)
+                path = Path(folder) / f"{name}{SUFFIXES[format]}"
+                found[format] = prepared.write(path, format, outputs=_outputs(prepared))
             except ValueError as error:
                 row.failures[format] = str(error)
             row.seconds[format] = round(time.perf_counter() - start, 1)
@@ -121,8 +140,13 @@ def measure_export(
             row.differences[format] = written.max_difference
             row.mib[format] = round(written.num_bytes / 2**20, 2)
         if rounds and found:
-            row.speed.update(_speed(network, found, shape, rounds, num_threads))
+            row.speed.update(_speed(network, prepared, found, shape, rounds, num_threads))
     return replace(row, folded=prepared.folded, norms_left=prepared.norms_left)
+
+
+def _outputs(prepared: Prepared) -> list[str]:
+    """Names of the outputs: logits, and of a step the states that follow those that are given."""
+    return ["logits", *(NEXT + name.removeprefix(STATE) for name in prepared.inputs if name.startswith(STATE))]
 
 
 def moved(network: nn.Module) -> nn.Module:
@@ -166,10 +190,23 @@ def settled(network: nn.Module, clip: Tensor) -> nn.Module:
 
 
 def _speed(
-    network: nn.Module, found: Mapping[str, Exported], shape: Sequence[int], rounds: int, num_threads: int | None
+    network: nn.Module,
+    prepared: Prepared,
+    found: Mapping[str, Exported],
+    shape: Sequence[int],
+    rounds: int,
+    num_threads: int | None,
 ) -> dict[str, dict[str, float]]:
-    contenders: dict[str, Any] = {"eager": network}
-    contenders |= {format: open_exported(written.path, num_threads=num_threads) for format, written in found.items()}
+    files: dict[str, Any] = {
+        format: open_exported(written.path, num_threads=num_threads) for format, written in found.items()
+    }
+    contenders: dict[str, Any] = {"eager": network} | files
+    if prepared.inputs[0] == "frame":
+        shape = (shape[0], shape[1], *shape[3:])
+        states = [torch.zeros(shape[0], *state.shape[1:]) for state in prepared.cases[0].inputs[1:]]
+        step = Step(network, tuple(name.removeprefix(STATE) for name in prepared.inputs[1:]))
+        contenders = {"eager": lambda frame: step(frame, *states)}
+        contenders |= {format: lambda frame, file=file: file.run([frame, *states])[0] for format, file in files.items()}
     rows = compare_latency(contenders, shape, rounds=rounds, baseline="eager", num_threads=num_threads)
     return {row.name: _times(row) for row in rows}
 
@@ -196,7 +233,7 @@ def export_table(rows: Sequence[ExportRow]) -> str:
         cells = [
             row.name,
             options,
-            " x ".join(map(str, row.clip_shape[2:])),
+            "step, " * (row.mode == "frames") + " x ".join(map(str, row.clip_shape[2 + (row.mode == "frames") :])),
             f"{row.params / 1e6:.2f}",
             f"{row.folded}, {row.norms_left}",
             f"{row.largest_logit:.2f}",
@@ -210,11 +247,11 @@ def export_table(rows: Sequence[ExportRow]) -> str:
 
 def export_summary(rows: Sequence[ExportRow]) -> str:
     """How many networks are exported in each format, the worst of them, and how onnxruntime compares, in sentences."""
-    parts = []
+    parts, steps = [], any(row.mode == "frames" for row in rows)
     for format, title in (("onnx", "ONNX"), ("torch", "torch.export")):
         good = [row for row in rows if format in row.differences]
         worst = max(good, key=lambda row: row.differences[format], default=None)
-        told = f"{title}: {len(good)} of {len(rows)} networks"
+        told = f"{title}: {len(good)} of {len(rows)} {'networks' if not steps else 'networks and steps'}"
         parts.append(
             told if worst is None else f"{told}, the worst off by {worst.differences[format]:.1e} ({worst.name})"
         )

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.written_files import need_other_files
 from kinema.data.decoding import DecodeError
 from kinema.data.progress import progress_bar
 
@@ -53,6 +55,7 @@ def run(arguments: Sequence[str]) -> int:
         predictor = load_predictor(options)
         over_time(predictor.clips, options.windows, options.window_seconds)
         videos = find_videos(options.videos, pictures=isinstance(predictor.clips.cache, FrameFolders))
+        need_other_files(_written(options), videos)
     except (ValueError, TypeError, OSError) as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
@@ -70,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     for each in failed:
         print(f"kinema: {each.error}", file=sys.stderr)
     if failed:
-        print(f"kinema: {len(failed)} of {len(found)} videos could not be decoded", file=sys.stderr)
+        print(f"kinema: {len(failed)} of {len(found)} videos could not be decoded or scored", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -83,8 +86,14 @@ def _check(options: argparse.Namespace) -> None:
     for file in (options.json, options.csv):
         if file not in (None, "-") and not Path(file).absolute().parent.is_dir():
             raise ValueError(f"there is no folder for {file}; make it first")
+    need_other_files(_written(options), [])
     if options.pictures is not None:
         options.pictures.mkdir(parents=True, exist_ok=True)
+
+
+def _written(options: argparse.Namespace) -> dict[str, Path | None]:
+    files = {"--json": options.json, "--csv": options.csv}
+    return {option: None if file in (None, "-") else Path(file) for option, file in files.items()}
 
 
 def _need_some(videos: Sequence[str]) -> None:
@@ -96,6 +105,7 @@ def _need_some(videos: Sequence[str]) -> None:
 def _predict(predictor: "Predictor", video: Path, options: argparse.Namespace, taken: set[str]) -> "Prediction":
     from kinema.deployment.picture import draw_video
     from kinema.deployment.prediction import Prediction, scores_over_time
+    from kinema.training.restore import NonFiniteScoresError
 
     scores, timeline, picture = None, None, ""
     try:
@@ -105,7 +115,7 @@ def _predict(predictor: "Predictor", video: Path, options: argparse.Namespace, t
         if options.pictures is not None and timeline is not None:
             picture = str(_free_name(options.pictures, video, taken))
             draw_video(predictor, video, scores, timeline, top=options.top).savefig(picture)
-    except DecodeError as error:
+    except (DecodeError, NonFiniteScoresError) as error:
         return Prediction(str(video), scores, str(error))
     return Prediction(str(video), scores, timeline=timeline, picture=picture)
 
@@ -142,7 +152,7 @@ def _tell(found: Sequence["Prediction"], predictor: "Predictor", options: argpar
             "notes": [*predictor.notes, *_notes_over_time(found)],
             "videos": [as_facts(each, names, options.top) for each in found],
         }
-        _write(options.json, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        _write(options.json, json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     if options.csv is not None:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
@@ -171,5 +181,5 @@ def _write(file: str, text: str) -> None:
 def _table(guesses: Sequence[Any]) -> Table:
     table = Table(box=None, show_header=False)
     for guess in guesses:
-        table.add_row(f"{guess.score:6.1%}", guess.name, "█" * round(guess.score * 30))
+        table.add_row(f"{guess.score:6.1%}", Text(guess.name), "█" * round(guess.score * 30))
     return table

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.numbers import positive_fraction
+from kinema.cli.written_files import need_other_files
 
 if TYPE_CHECKING:
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
+    from kinema.streaming.sources import Source
 
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 _LINES = """\
@@ -35,8 +38,20 @@ _LIVE = {"auto": None, "yes": True, "no": False}
 _SOURCE = "a video file, a folder of pictures, the number of a camera, or an address: rtsp://... or http://..."
 
 
+class _MaskingParser(argparse.ArgumentParser):
+    """Refuses arguments without showing the secrets of those that are addresses, also wrongly typed ones."""
+
+    given: Sequence[str] = ()
+
+    def error(self, message: str) -> NoReturn:
+        from kinema.streaming.masking import masked_words
+
+        values = [word.partition("=")[2] for word in self.given if word.startswith("--") and "=" in word]
+        super().error(masked_words(message, [*self.given, *values]))
+
+
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _MaskingParser(
         prog="kinema stream",
         description=__doc__,
         epilog=_LINES,
@@ -76,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     reading = parser.add_argument_group("reading")
     reading.add_argument("--frames", type=int, metavar="N", help="end behind so many predictions")
     reading.add_argument(
-        "--picture-fps", type=Fraction, default=Fraction(25), metavar="FPS", help="of a folder (default 25)"
+        "--picture-fps", type=positive_fraction, default=Fraction(25), metavar="FPS", help="of a folder (default 25)"
     )
     reading.add_argument(
         "--live",
@@ -100,6 +115,7 @@ def run(arguments: Sequence[str]) -> int:
         help="how often in a row a lost address is opened anew (default 5)",
     )
     reading.add_argument("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="default tcp")
+    parser.given = arguments[1:]
     options = parser.parse_args(arguments[1:])
 
     from kinema.data.decoding import DecodeError
@@ -118,7 +134,8 @@ def _stream(options: argparse.Namespace) -> int:
     from kinema.streaming.reader import FrameReader
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
-    from kinema.streaming.sources import StreamError, source_of
+    from kinema.streaming.sources import Camera, StreamError, source_of
+    from kinema.training.restore import NonFiniteScoresError
 
     if options.top < 1 or (options.frames is not None and options.frames < 1):
         raise ValueError(f"--top {options.top}, --frames {options.frames}: give at least 1 of each")
@@ -130,12 +147,18 @@ def _stream(options: argparse.Namespace) -> int:
         live=_LIVE[options.live],
         transport=options.rtsp_transport,
     )
+    lines = None if options.jsonl in (None, "-") else Path(options.jsonl)
+    need_other_files({"--overlay": options.overlay, "--jsonl": lines}, _files_of(source))
+    if options.source.isdecimal() and not isinstance(source, Camera):
+        _say(
+            f"{options.source} is taken for the file or folder of this name; give /dev/video{options.source} for a camera"
+        )
     overlay = None if options.overlay is None else OverlayVideo(options.overlay)
     predictor = load_predictor(options)
     session = StreamSession(predictor, half_life_s=options.half_life, scene_change=options.scene_change)
     for note in predictor.notes:
-        print(f"kinema: {note}", file=sys.stderr)
-    reader = FrameReader(source, queue=options.queue, reconnects=options.reconnect)
+        _say(note)
+    reader = FrameReader(source, queue=options.queue, reconnects=options.reconnect, tell=_say)
     report = StreamReport(reader, session, predictor.class_names, options.top)
     with ExitStack() as stack:
         write = _lines(options.jsonl, stack)
@@ -150,7 +173,7 @@ def _stream(options: argparse.Namespace) -> int:
                     _pace(session, rate, reader.fps)
                 prediction = session.see(frame.pixels, frame.time_s, cut=frame.cut)
                 for note in report.add(frame, prediction):
-                    print(f"kinema: {note}", file=sys.stderr)
+                    _say(note)
                 if prediction is not None:
                     write(report.line(frame, prediction))
                     show(report)
@@ -159,7 +182,7 @@ def _stream(options: argparse.Namespace) -> int:
                 if session.predictions == options.frames:
                     break
             write({"summary": report.facts()})
-        except (StreamError, DecodeError) as error:
+        except (StreamError, DecodeError, NonFiniteScoresError) as error:
             write({"error": str(error), "summary": report.facts()})
             raise
         except KeyboardInterrupt:  # the way to end a camera
@@ -172,9 +195,22 @@ def _stream(options: argparse.Namespace) -> int:
     return 0
 
 
+def _say(note: str) -> None:
+    print(f"kinema: {note}", file=sys.stderr)
+
+
 def _tell(report: "StreamReport") -> None:
     if report.reader.frames:
-        print(f"kinema: {report.summary()}", file=sys.stderr)
+        _say(report.summary())
+
+
+def _files_of(source: "Source") -> list[Path]:
+    """The files of this machine that a source is read from."""
+    from kinema.streaming.sources import PictureFolder, VideoFile
+
+    if isinstance(source, VideoFile):
+        return [source.path]
+    return source.files() if isinstance(source, PictureFolder) else []
 
 
 def _rate(text: str) -> Fraction | str | None:
@@ -183,9 +219,9 @@ def _rate(text: str) -> Fraction | str | None:
     if text == "all":
         return None
     try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"--rate {text} is no rate; give frames a second, 'all' or 'auto'") from None
+        return positive_fraction(text)
+    except argparse.ArgumentTypeError:
+        raise ValueError(f"--rate {text} is no rate; give frames a second above 0, 'all' or 'auto'") from None
 
 
 def _pace(session: "StreamSession", rate: Fraction | str | None, fps: Fraction | None) -> None:
@@ -212,7 +248,7 @@ def _lines(file: str | None, stack: ExitStack) -> Callable[[dict[str, Any]], Non
         out = stack.enter_context(Path(file).open("w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
 
     def write(line: dict[str, Any]) -> None:
-        print(json.dumps(line, ensure_ascii=False), file=out, flush=True)
+        print(json.dumps(line, ensure_ascii=False, allow_nan=False), file=out, flush=True)
 
     return write
 

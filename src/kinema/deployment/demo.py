@@ -6,19 +6,20 @@ never written, and forgotten. Gradio 6 would spare us the page; it keeps uploads
 from a content delivery network, and brings 28 packages.
 """
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kinema.data.decoding import DecodeError, open_video
 from kinema.deployment.exported import need_packages
 from kinema.deployment.prediction import Prediction, as_facts, scores_over_time
-from kinema.training.restore import Predictor
+from kinema.training.restore import NonFiniteScoresError, Predictor
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -40,6 +41,13 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _MOST_FPS = 240
+_MOST_READ = 8
+"""Times the limit of a file, up to which one that is too large is read on; then the connection ends."""
+_PATIENCE_S = 30.0
+"""Without a byte of an upload, after which it is given up, for others wait behind it."""
+
+
+_MOST_MIB = 4096
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,10 @@ class Limits:
     seconds: float = 60
 
     def __post_init__(self) -> None:
-        if self.mib <= 0 or self.seconds <= 0:
+        if not (0 < self.mib <= _MOST_MIB and 0 < self.seconds < inf):
             raise ValueError(
-                f"a limit of {self.mib:g} MiB and {self.seconds:g} s lets no video in; give numbers above 0"
+                f"a limit of {self.mib:g} MiB and {self.seconds:g} s lets no video in, or any; give numbers above 0, and at "
+                f"most {_MOST_MIB} MiB, for videos are held in memory"
             )
 
     @property
@@ -71,11 +80,13 @@ class RefusedError(Exception):
     Args:
         status: Of HTTP.
         message: For the person in front of the page.
+        ends: Whether the connection ends with it, the rest of the request unread.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, ends: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = {"Connection": "close"} if ends else {}
 
 
 def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5, num_windows: int = 16) -> "Starlette":
@@ -96,23 +107,27 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.requests import ClientDisconnect
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
     limits = limits or Limits()
-    one_at_a_time = Lock()  # the network takes all threads by itself
+    # The network takes all threads by itself, and videos that wait for it would be held in memory.
+    one_at_a_time = asyncio.Lock()
 
     def answer(content: bytes) -> dict[str, Any]:
-        with one_at_a_time:
-            return answer_video(predictor, content, limits, top=top, num_windows=num_windows)
+        return answer_video(predictor, content, limits, top=top, num_windows=num_windows)
 
     async def predict(request: "Request") -> "Response":
         try:
             _need_own_page(request.headers.get("origin"))
-            content = await _read(request, limits)
-            return JSONResponse(await run_in_threadpool(answer, content), headers=_HEADERS)
+            async with one_at_a_time:
+                content = await _read(request, limits)
+                return JSONResponse(await run_in_threadpool(answer, content), headers=_HEADERS)
         except RefusedError as refusal:
-            return JSONResponse({"error": str(refusal)}, refusal.status, headers=_HEADERS)
+            return JSONResponse({"error": str(refusal)}, refusal.status, headers={**_HEADERS, **refusal.headers})
+        except ClientDisconnect:
+            return Response(status_code=400, headers=_HEADERS)  # nobody reads it
 
     async def refuse(request: "Request", error: Exception) -> "Response":
         assert isinstance(error, HTTPException)
@@ -156,7 +171,7 @@ def answer_video(
     """What the page shows of one video.
 
     Raises:
-        RefusedError: If it is no video, is damaged, or is too long.
+        RefusedError: If it is no video, is damaged, or is too long; or the network gives no numbers for it.
     """
     try:
         with open_video(content) as video:
@@ -171,6 +186,8 @@ def answer_video(
         timeline = scores_over_time(predictor, content, num_windows=num_windows)
     except DecodeError as error:
         raise RefusedError(415, f"This cannot be read as a video: {error}") from error
+    except NonFiniteScoresError as error:
+        raise RefusedError(422, f"The network says nothing of this: {error}.") from error
     found = as_facts(Prediction("", scores, timeline=timeline), predictor.class_names, top)
     return {**found, "duration": duration, "num_frames": num_frames}
 
@@ -218,11 +235,32 @@ def _need_own_page(origin: str | None) -> None:
 
 
 async def _read(request: "Request", limits: Limits) -> bytes:
-    """The video that was sent. Of one that is too large the rest is read and dropped, for a browser reads no answer before."""
+    """The video that was sent. Of one that is too large the rest is read and dropped, for a browser reads no answer before.
+
+    Raises:
+        RefusedError: If it is too large, no more of it comes, or it is none.
+        ClientDisconnect: If who sent it has gone.
+    """
     parts: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), _PATIENCE_S)
+        except TimeoutError:
+            raise RefusedError(
+                408, f"No more of this video came for {_PATIENCE_S:g} s; send it again.", ends=True
+            ) from None
+        if chunk is None:
+            break
         size += len(chunk)
+        if size > _MOST_READ * limits.bytes:
+            raise RefusedError(
+                413,
+                f"More than {size / 2**20:.1f} MiB came, and at most {limits.mib:g} MiB are taken; the rest was not read. "
+                "Choose a shorter or smaller video.",
+                ends=True,
+            )
         if size <= limits.bytes:
             parts.append(chunk)
         else:

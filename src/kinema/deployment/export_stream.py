@@ -148,7 +148,8 @@ def prepare_steps(network: nn.Module, frame_shape: tuple[int, int, int, int], *,
         folding = fold_batch_norms(ready, *cases[0].inputs)
         ready, folded = folding.network, len(folding.norms)
     batch = torch.export.Dim("batch", min=1)
-    graph = graph_of(ready, cases[0].inputs, {"frame": {0: batch}, "states": tuple({0: batch} for _ in names)})
+    shapes = {"frame": {0: batch}} | ({"states": tuple({0: batch} for _ in names)} if names else {})
+    graph = graph_of(ready, cases[0].inputs, shapes)
     return Prepared(graph, cases, ["frame", *(STATE + name for name in names)], folded, count_norms(ready))
 
 

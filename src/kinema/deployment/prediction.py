@@ -101,11 +101,13 @@ def scores_over_time(
 
     Raises:
         DecodeError: If the video cannot be decoded.
+        NonFiniteScoresError: If the network gives no numbers for it.
     """
     sliding = over_time(predictor.cutting(source), num_windows, seconds)
     times, scores, window, end = [], [], Fraction(0), Fraction(0)
+    name = "the video" if isinstance(source, bytes) else str(source)
     for view in sliding(source):
-        scores.append(predictor.scores(view.pixels[None]))
+        scores.append(predictor.scores(view.pixels[None], name=name))
         times.append(float((view.clip.start + view.clip.end) / 2))
         window, end = view.clip.end - view.clip.start, view.clip.end  # the last window ends with the video
     learnt = sliding.learnt_s(source)
@@ -128,20 +130,41 @@ def best_guesses(scores: Float[Tensor, " K"], names: Sequence[str], top: int) ->
     return [Guess(label, names[label], float(scores[label])) for label in order]
 
 
+def curve_keys(guesses: Sequence[Guess]) -> list[str]:
+    """A key for the curve of each: the name of its class, or NAME (ID) where another one has the same name."""
+    names = [guess.name for guess in guesses]
+    keys: list[str] = []
+    for guess in guesses:
+        key = guess.name
+        while names.count(key) > 1 or key in keys or (key != guess.name and key in names):
+            key = f"{key} ({guess.id})"
+        keys.append(key)
+    return keys
+
+
 def as_facts(prediction: Prediction, names: Sequence[str], top: int) -> dict[str, Any]:
-    """A prediction as plain values, for JSON."""
+    """A prediction as plain values, for JSON.
+
+    `top` holds id, class and score of each guess, and `key` where its curve in `over_time` is not under the name of its class.
+    """
     facts: dict[str, Any] = {"video": prediction.video}
     if prediction.error:
         facts["error"] = prediction.error
     if prediction.scores is None:
         return facts
     guesses = best_guesses(prediction.scores, names, top)
-    facts["top"] = [{"id": guess.id, "class": guess.name, "score": guess.score} for guess in guesses]
+    keys = curve_keys(guesses)
+    facts["top"] = [
+        {"id": guess.id, "class": guess.name, "score": guess.score} | ({} if key == guess.name else {"key": key})
+        for guess, key in zip(guesses, keys, strict=True)
+    ]
     if prediction.timeline is not None:
         over_time: dict[str, Any] = {
             "times": list(prediction.timeline.times),
             "window_s": prediction.timeline.window_s,
-            "scores": {guess.name: prediction.timeline.scores[:, guess.id].tolist() for guess in guesses},
+            "scores": {
+                key: prediction.timeline.scores[:, guess.id].tolist() for guess, key in zip(guesses, keys, strict=True)
+            },
         }
         if prediction.timeline.note:
             over_time["note"] = prediction.timeline.note

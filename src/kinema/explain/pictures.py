@@ -56,7 +56,7 @@ def draw_film(strips: Sequence[Strip], *, title: str = "", heat_label: str = "",
     for axis, strip, picture in zip(axes, strips, pictures, strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set(xticks=[], yticks=[], xlim=(-0.5, picture.shape[1] * most / strip.frames.shape[1] - 0.5))
-        axis.set_ylabel(strip.label, rotation=0, ha="right", va="center", fontsize=8)
+        axis.set_ylabel(strip.label, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
         axis.spines[:].set_visible(False)
     num_frames = strips[-1].frames.shape[1]
     width = strips[-1].frames.shape[3] + 2
@@ -68,7 +68,7 @@ def draw_film(strips: Sequence[Strip], *, title: str = "", heat_label: str = "",
         bar.set_label(heat_label, fontsize=8)
         bar.ax.tick_params(labelsize=7)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
@@ -107,7 +107,8 @@ def draw_factors(factors: Sequence[Factors], *, clip: int = 0, columns: int = 4,
             axis.set_xlabel("frame of the layer", fontsize=8)
     for axis in axes[:, 0]:
         axis.set_ylabel("factor", fontsize=8)
-    figure.suptitle(title or "Calibration factors: every channel (blue) and their mean (red)", fontsize=10)
+    told = title or "Calibration factors: every channel (blue) and their mean (red)"
+    figure.suptitle(told, fontsize=10, parse_math=False)
     return figure
 
 
@@ -135,7 +136,8 @@ def draw_variation(variations: Sequence[Variation], *, title: str = "") -> "Figu
     axes.invert_yaxis()
     axes.set_xlim(0, 1.25 * max(max(each.over_time, each.over_channels) for each in variations) or 1)
     axes.set_xlabel("standard deviation of the factor within a clip", fontsize=8)
-    axes.set_title(title or "Where the calibration varies; % of the variance that is over time", fontsize=10)
+    told = title or "Where the calibration varies; % of the variance that is over time"
+    axes.set_title(told, fontsize=10, parse_math=False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -57,7 +57,7 @@ def draw_prediction(
     for axis, strip, picture in zip(axes, strips, pictures, strict=False):
         axis.imshow(picture, interpolation="nearest", aspect="auto")
         axis.set(xticks=[], yticks=[])
-        axis.set_ylabel(strip.label, rotation=0, ha="right", va="center", fontsize=8)
+        axis.set_ylabel(strip.label, rotation=0, ha="right", va="center", fontsize=8, parse_math=False)
         axis.spines[:].set_visible(False)
     count = strips[0].frames.shape[1]
     if frame_times:
@@ -68,7 +68,7 @@ def draw_prediction(
     if factors is not None:
         _draw_factors(axes[-1], factors)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
@@ -85,11 +85,13 @@ def _draw_scores(
     for seconds in frame_times:
         axis.axvline(seconds, color="0.85", linewidth=0.8, zorder=0)
     axis.set(ylim=(-0.03, 1.03))
-    axis.set_xlabel(f"seconds ({note})" if note else "seconds", fontsize=8)
+    axis.set_xlabel(f"seconds ({note})" if note else "seconds", fontsize=8, parse_math=False)
     axis.set_ylabel("score", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend = axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # class names are text, also those with a $
 
 
 def _draw_factors(axis: "Axes", factors: Factors) -> None:

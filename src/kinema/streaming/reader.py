@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import inf
@@ -18,6 +18,10 @@ _LONGEST_WAIT_S = 30.0
 _GRACE_S = 5.0
 """Beyond the time after which a source should have given up by itself."""
 _LOOK_S = 0.1
+_LATE_S = 1.0
+"""Of a live source, how far behind a frame may be that is given."""
+_SELDOM_S = 1.0
+"""However far behind, one frame is given in this time: a decoder that never catches up still shows something."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Frame:
         number: Of the frame in the source, from 0, those counted that were dropped.
         arrived: When it was decoded, by `time.monotonic`.
         dropped: Frames before this one that were dropped.
+        late_s: How far behind its live source it was then; see `Lag`.
         cut: Why it does not continue the frame before; empty where it does.
     """
 
@@ -39,6 +44,7 @@ class Frame:
     arrived: float
     dropped: int = 0
     cut: str = ""
+    late_s: float = 0.0
 
 
 class FrameQueue:
@@ -98,6 +104,11 @@ class FrameQueue:
                 raise self._error
             return None
 
+    def skip(self) -> None:
+        """Count a frame as dropped that was not put in."""
+        with self._change:
+            self.dropped += 1
+
     @property
     def finished(self) -> bool:
         """Whether no frame will come."""
@@ -116,6 +127,44 @@ class FrameQueue:
             self._closed = True
             self._frames.clear()
             self._change.notify_all()
+
+
+class Lag:
+    """How far behind its live source is who reads it too slowly.
+
+        lag_n = max(0, lag_(n-1) + work_n - (t_n - t_(n-1)))
+
+    t_n is the time of frame n on the clock of the source, and work_n the time from frame n-1 to it on that of this machine in
+    which frame n was not waited for. Where waiting cannot be told from work, that is how much later than the earliest frame so
+    far it comes; where it can, neither bursts of a server nor a clock that runs slowly count.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._last: tuple[float, float, Fraction] | None = None
+
+    def begin_anew(self) -> None:
+        """The next frame does not continue the one before."""
+        self.seconds, self._last = 0.0, None
+
+    def add(self, time_s: Fraction | None, now: float, waited_s: float) -> float:
+        """The lag at a frame.
+
+        Args:
+            time_s: Of the frame on the clock of the source; None, or one that falls, begins anew.
+            now: When it was decoded.
+            waited_s: Seconds of waiting so far, in all.
+        """
+        if time_s is None or (self._last is not None and time_s < self._last[2]):
+            self.begin_anew()
+        if time_s is None:
+            return 0.0
+        if self._last is not None:
+            then, waited_then, shown = self._last
+            work = now - then - (waited_s - waited_then)
+            self.seconds = max(0.0, self.seconds + work - float(time_s - shown))
+        self._last = now, waited_s, time_s
+        return self.seconds
 
 
 class _Clock:
@@ -162,22 +211,31 @@ class FrameReader:
             for frame in reader: ...
 
     A file waits for who takes its frames, and drops none. A live source does not wait: the oldest frame in the queue gives way
-    to the newest, and is counted. Where an address is lost, it is opened again, after 1, 2, 4, ... and at most 30 seconds; a
-    live one goes on with whatever it shows then, and one that has an end behind the last frame that it gave. One that never
-    gave a frame is not tried again: then the address is wrong. A live source that ends counts as lost, too, for cameras do
-    not end.
+    to the newest, and is counted. So is a frame that comes out of the decoder more than a second late: it is not converted to
+    RGB (`Lag`). Where an address is lost, it is opened again, after 1, 2, 4, ... and at most 30 seconds; a live one goes on
+    with whatever it shows then, and one that has an end behind the last frame that it gave. One that never gave a frame is not
+    tried again: then the address is wrong. A live source that ends counts as lost, too, for cameras do not end.
 
     Args:
         source: What to read.
         queue: Frames that wait at most.
         reconnects: How often in a row an address is opened anew without a frame from it; 0: never, and the end is the end.
         first_wait_s: Before the first time.
+        tell: Called with what happens to the source, also while no frame comes, by who takes the frames.
 
     Raises:
         ValueError: If an option is out of its range.
     """
 
-    def __init__(self, source: Source, *, queue: int = 4, reconnects: int = 5, first_wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        queue: int = 4,
+        reconnects: int = 5,
+        first_wait_s: float = 1.0,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         if reconnects < 0 or first_wait_s < 0:
             raise ValueError(f"reconnects={reconnects}, first_wait_s={first_wait_s}: give numbers of at least 0")
         self.source = source
@@ -193,7 +251,9 @@ class FrameReader:
         """Frames decoded."""
         self.reconnected = 0
         self.notes: deque[str] = deque(maxlen=8)
-        """The latest that happened to the source."""
+        """The latest that happened to the source and was not told."""
+        self._tell = tell
+        self._lag, self._given = Lag(), -inf
         self._damaged, self._damaged_before = 0, 0
 
     @property
@@ -220,13 +280,21 @@ class FrameReader:
             StreamError: If the source cannot be opened, or was lost and does not come back; behind the frames it gave.
             DecodeError: If a file is no video, or damaged.
         """
-        while not self._queue.finished:
-            frame = self._queue.take(_LOOK_S)
-            if frame is not None:
-                yield frame
-            elif time.monotonic() > self._deadline:
-                raise StreamError(f"{self.source.name} does not answer, and its driver does not give up")
-        self._queue.take(0)  # an error that came with the last look
+        try:
+            while not self._queue.finished:
+                frame = self._queue.take(_LOOK_S)
+                self._tell_notes()
+                if frame is not None:
+                    yield frame
+                elif time.monotonic() > self._deadline:
+                    raise StreamError(f"{self.source.name} does not answer, and its driver does not give up")
+            self._queue.take(0)  # an error that came with the last look
+        finally:
+            self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        while self._tell is not None and self.notes:
+            self._tell(self.notes.popleft())
 
     def close(self) -> None:
         """End the thread: at once, or where it waits for a source, when that gives up, after `stall_s` at most.
@@ -281,6 +349,9 @@ class FrameReader:
         with self.source.open() as opened:
             self.fps, self.live = opened.fps, opened.live
             self._queue.drops = opened.live
+            self._lag.begin_anew()
+            if opened.live:
+                opened.wanted = lambda time_s: self._in_time(opened, time_s)
             self._damaged_before, self._damaged = self._damaged_before + self._damaged, 0
             resume_behind = self._clock.last_s if opened_before and not opened.live else None
             cut = ""
@@ -298,19 +369,36 @@ class FrameReader:
             arrived = time.monotonic()
             self._damaged = opened.damaged
             time_s, jumped = self._clock.place(picture, arrived, opened.live)
+            if jumped:
+                self._lag.begin_anew()
+                cut = cut or "its clock jumped"
+            if picture.pixels is None:
+                self.frames += 1
+                self._queue.skip()
+                self._look_out()
+                continue
             if resume_behind is not None and time_s <= resume_behind:
                 self._look_out()
                 continue
             resume_behind = None
-            frame = Frame(
-                picture.pixels, time_s, self.frames, arrived, cut=cut or ("its clock jumped" if jumped else "")
-            )
+            frame = Frame(picture.pixels, time_s, self.frames, arrived, cut=cut, late_s=self._lag.seconds)
             cut = ""
             self.frames += 1
             if not self._queue.put(frame):
                 return False
             self._look_out()
+        self._damaged = opened.damaged
+        if opened.note:
+            self.notes.append(f"{self.source.name}: {opened.note}")
         return True
+
+    def _in_time(self, opened: Opened, time_s: Fraction | None) -> bool:
+        """Whether a frame is worth its conversion."""
+        now = time.monotonic()
+        wanted = self._lag.add(time_s, now, opened.waited_s) <= _LATE_S or now - self._given >= _SELDOM_S
+        if wanted:
+            self._given = now
+        return wanted
 
     def _look_out(self) -> None:
         """From now on the source has as long as it may take to answer, or to give up."""

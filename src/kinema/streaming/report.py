@@ -50,7 +50,7 @@ class StreamReport:
             self.guesses = best_guesses(prediction.scores, self.class_names, self.top)
             self.steps.add(prediction.latency_ms)
             if self.reader.live:
-                self.behind.add(1000 * (now - frame.arrived))
+                self.behind.add(1000 * (now - frame.arrived + frame.late_s))
             if prediction.reset:
                 self._reset = frame.time_s, prediction.reset
             if prediction.reset.startswith(OTHER_SIZE):

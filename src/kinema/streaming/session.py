@@ -17,7 +17,7 @@ from kinema.evaluation.task_views import joint_scores
 from kinema.models.streaming import TRAIN_CAUSAL, Streaming
 from kinema.streaming.pacing import Pacing
 from kinema.streaming.smoothing import Smoothing
-from kinema.training.restore import Predictor
+from kinema.training.restore import Predictor, need_finite
 
 OTHER_SIZE = "its picture changes"
 """How a reset for frames of another size begins."""
@@ -113,6 +113,7 @@ class StreamSession:
 
         Raises:
             ValueError: If it is no such frame.
+            NonFiniteScoresError: If the network gives no numbers for it.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise ValueError(
@@ -137,13 +138,15 @@ class StreamSession:
             self._begin_anew()
         self.resets += bool(cut)
         logits = self._step(crop)
-        smoothed = self.smoothing(logits, float(time_s))
+        name = f"the frame at {float(time_s):.2f} s"
+        frame_scores = need_finite(_scores(logits), name)
+        scores = need_finite(_scores(self.smoothing(logits, float(time_s))), name)
         self.predictions += 1
         return FramePrediction(
             self.predictions - 1,
             time_s,
-            _scores(smoothed),
-            _scores(logits),
+            scores,
+            frame_scores,
             cut,
             1000 * (time.perf_counter() - begun),
         )

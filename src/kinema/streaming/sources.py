@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from kinema.data.decoding import open_video
+from kinema.data.decoding import DecodeError, open_video
 from kinema.data.decoding.colour import rgb_of
 from kinema.data.decoding.containers import MAX_PIXELS
 from kinema.data.decoding.frame_folder import PICTURE_SUFFIXES, read_picture
@@ -45,6 +45,8 @@ _WITHOUT_TIMES = {"mpjpeg", "mjpeg"}
 _SAY_THEIR_LENGTH = {"mov", "matroska"}
 _MOST_FPS = 1000  # what FFmpeg guesses above this is a time base, and no rate
 _BLOCK_FRAMES = 4  # of a file, decoded at once
+LONGEST_STALL_S = 86_400
+"""A day: longer waits are a mistake, and overflow the clock of FFmpeg."""
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -57,11 +59,11 @@ class Picture:
     """One frame as a source gives it.
 
     Args:
-        pixels: RGB, upright.
+        pixels: RGB, upright; None where they were not wanted.
         time_s: Seconds on the clock of the source; None where it has none, and the moment of arrival counts.
     """
 
-    pixels: UInt8[NDArray, "H W 3"]
+    pixels: UInt8[NDArray, "H W 3"] | None
     time_s: Fraction | None
 
 
@@ -76,6 +78,12 @@ class Opened(ABC):
     """Length that the source announces."""
     damaged = 0
     """Frames that could not be decoded, and were left out."""
+    note = ""
+    """What to tell of it when it has come to its end."""
+    waited_s = 0.0
+    """Seconds in all for which the next frame was not there yet; 0 where that cannot be told from the time of decoding."""
+    wanted: Callable[[Fraction | None], bool] = staticmethod(lambda time_s: True)
+    """Asked with the time of each frame of a live source, behind decoding: for False its pixels are None, which is cheaper."""
 
     @abstractmethod
     def pictures(self) -> Iterator[Picture]:
@@ -162,6 +170,8 @@ class _OpenedFile(Opened):
 class PictureFolder:
     """JPEG and PNG files as frames, in the order of the numbers in their names; they may change their size.
 
+    One that cannot be decoded is left out and counted, as of an address; only if none can, that is an error.
+
     Args:
         path: The folder.
         fps: Pictures per second: a folder does not say it.
@@ -180,13 +190,18 @@ class PictureFolder:
     def name(self) -> str:
         return str(self.path)
 
-    def open(self) -> "Opened":
+    def files(self) -> list[Path]:
+        """The pictures in their order."""
         files = [file for file in self.path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+        return sorted(files, key=_by_number)
+
+    def open(self) -> "Opened":
+        files = self.files()
         if not files:
             raise StreamError(
                 f"{self.path} holds no picture; give a folder of {', '.join(sorted(PICTURE_SUFFIXES))} files"
             )
-        return _OpenedFolder(sorted(files, key=_by_number), self.fps)
+        return _OpenedFolder(files, self.fps)
 
 
 class _OpenedFolder(Opened):
@@ -195,8 +210,19 @@ class _OpenedFolder(Opened):
 
     def pictures(self) -> Iterator[Picture]:
         assert self.fps is not None
+        first_error: DecodeError | None = None
         for number, file in enumerate(self._files):
-            yield Picture(read_picture(file), number / self.fps)
+            try:
+                pixels = read_picture(file)
+            except DecodeError as error:
+                self.damaged += 1
+                first_error = first_error or error
+                continue
+            yield Picture(pixels, number / self.fps)
+        if first_error is not None and self.damaged == len(self._files):
+            raise first_error
+        if first_error is not None:
+            self.note = f"{self.damaged} of {len(self._files)} pictures were left out, the first because {first_error}"
 
     def close(self) -> None:
         pass
@@ -231,8 +257,7 @@ class Address:
     def __post_init__(self) -> None:
         if self._scheme not in _ADDRESS_OPTIONS:
             raise ValueError(f"{self.name} is of no known protocol; give rtsp://, rtsps://, http:// or https://")
-        if not self.stall_s > 0:
-            raise ValueError(f"stall_s={self.stall_s} waits for no frame; give seconds above 0")
+        _need_time(self.stall_s)
 
     def __repr__(self) -> str:
         return f"Address({self.name!r})"
@@ -273,6 +298,13 @@ class Camera:
     def open(self) -> "Opened":
         format, device = _device(self.number)
         return OpenedContainer(device, self.name, format, {}, self.stall_s, True)
+
+
+def _need_time(stall_s: float) -> None:
+    if not 0 < stall_s <= LONGEST_STALL_S:
+        raise ValueError(
+            f"stall_s={stall_s} is no time to wait for a frame; give seconds above 0, at most {LONGEST_STALL_S}"
+        )
 
 
 def _device(number: int) -> tuple[str, str]:
@@ -363,7 +395,7 @@ class OpenedContainer(Opened):
         end_s = Fraction(0)
         first: Fraction | None = None
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 for frame in self._decode(packet):
                     picture = self._picture(frame)
                     if picture.time_s is not None:
@@ -385,6 +417,17 @@ class OpenedContainer(Opened):
         if failure is not None:
             raise StreamError(f"{self._name} was lost ({failure})")
 
+    def _packets(self) -> Iterator[av.Packet]:
+        """Packets as they come; how long they were waited for is counted."""
+        packets = self._container.demux(self._stream)
+        while True:
+            begun = time.monotonic()
+            packet = next(packets, None)
+            self.waited_s += time.monotonic() - begun
+            if packet is None:
+                return
+            yield packet
+
     def _decode(self, packet: av.Packet) -> list[VideoFrame]:
         try:
             frames = packet.decode()
@@ -396,10 +439,12 @@ class OpenedContainer(Opened):
         return good
 
     def _picture(self, frame: VideoFrame) -> Picture:
-        pixels = orientation_of(frame, self._name).apply(rgb_of(frame, self._reformatter))
         time_s = None
         if frame.pts is not None and frame.time_base is not None and not self._without_times:
             time_s = frame.pts * frame.time_base
+        if not self.wanted(time_s):
+            return Picture(None, time_s)
+        pixels = orientation_of(frame, self._name).apply(rgb_of(frame, self._reformatter))
         return Picture(np.array(pixels, order="C"), time_s)
 
     @property
@@ -424,7 +469,7 @@ def source_of(
     live: bool | None = None,
     transport: Transport = "tcp",
 ) -> Source:
-    """What is meant by a word of the command line: a number is a camera, and what has `://` an address.
+    """What is meant by a word of the command line: what has `://` is an address, and a number that names no file a camera.
 
     Args:
         text: The word.
@@ -436,16 +481,15 @@ def source_of(
     """
     if "://" in text:
         return Address(text, stall_s, live, transport)
-    if not stall_s > 0:
-        raise ValueError(f"stall_s={stall_s} waits for no frame; give seconds above 0")
-    device = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
-    if device:
-        return Camera(int(device[1]), stall_s)
+    _need_time(stall_s)
     path = Path(text).expanduser()
+    device = re.fullmatch(r"(/dev/video)?(\d+)", text)
+    if device and (device[1] or not path.exists()):
+        return Camera(int(device[2]), stall_s)
     if path.is_dir():
         return PictureFolder(path, picture_fps)
     if not path.exists():
         raise ValueError(
-            f"there is no file or folder {text}; give one, the number of a camera, or an address such as rtsp://HOST/PATH"
+            f"there is no file or folder {masked_url(text)}; give one, the number of a camera, or an address such as rtsp://HOST/PATH"
         )
     return VideoFile(path)

@@ -23,6 +23,29 @@ from kinema.training.classifier import VideoClassifier
 from kinema.training.record import checkpoint_of, find_run
 
 
+class NonFiniteScoresError(ValueError):
+    """Scores that are no numbers, of which the best class would be any."""
+
+
+def need_finite(scores: Float[Tensor, " K"], name: str) -> Float[Tensor, " K"]:
+    """The scores as they are.
+
+    Args:
+        scores: Of every class.
+        name: What they are of.
+
+    Raises:
+        NonFiniteScoresError: If one is infinite or no number.
+    """
+    wrong = int((~scores.isfinite()).sum())
+    if wrong:
+        raise NonFiniteScoresError(
+            f"{name}: {wrong} of {len(scores)} scores are not finite numbers, so no class is named; the weights hold such "
+            "numbers or give them, as behind a training that diverged: use another checkpoint"
+        )
+    return scores
+
+
 def load_classifier(path: str | Path) -> VideoClassifier:
     """Build the LightningModule that wrote a checkpoint, with its weights and class names, in evaluation mode.
 
@@ -193,12 +216,25 @@ class Predictor:
 
         Raises:
             DecodeError: If the video cannot be decoded.
+            NonFiniteScoresError: If the network gives no numbers for it.
         """
-        return self.scores(torch.stack([view.pixels for view in self.cutting(source)(source)]))
+        views = torch.stack([view.pixels for view in self.cutting(source)(source)])
+        return self.scores(views, name="the video" if isinstance(source, bytes) else str(source))
 
     @torch.inference_mode()
-    def scores(self, views: UInt8[Tensor, "V C T H W"]) -> Float[Tensor, " K"]:
-        """Scores of one video from its views."""
+    def scores(self, views: UInt8[Tensor, "V C T H W"], *, name: str = "a clip") -> Float[Tensor, " K"]:
+        """Scores of one video from its views.
+
+        Args:
+            views: Its clips.
+            name: What they are of, for the message.
+
+        Raises:
+            NonFiniteScoresError: If a score is not finite.
+        """
+        return need_finite(self._scores(views), name)
+
+    def _scores(self, views: UInt8[Tensor, "V C T H W"]) -> Float[Tensor, " K"]:
         logits = self.module(self.module.normalise(views.to(self.module.device)))
         if isinstance(logits, tuple):
             parts = [part.double() for part in logits]

@@ -12,7 +12,7 @@ from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.views import VideoScores, ViewScores
 from kinema.models.streaming import Streaming
 from kinema.training.classifier import VideoClassifier
-from kinema.training.record import checkpoint_of
+from kinema.training.record import checkpoint_of, processor_name, source_state
 from kinema.training.restore import data_of_run, load_classifier
 
 STREAMED_BEGIN, STREAMED_END = "<!-- streamed: written by a command, not by hand -->", "<!-- end of streamed -->"
@@ -112,6 +112,23 @@ def _add(scores: ViewScores, logits: Tensor, batch: ClipBatch) -> None:
         num_views=batch["num_views"],
         decoded=batch["decoded"],
     )
+
+
+def streamed_origin(device: str | torch.device = "cpu") -> str:
+    """Where a table of streamed runs comes from: commit and machine, in a sentence to stand below it.
+
+    Args:
+        device: Where they ran.
+    """
+    commit, changes = source_state()
+    where = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor_name()
+    threads = torch.get_num_threads()
+    told = (
+        f"commit `{commit[:10]}`{' with changes' if changes else ''}"
+        if commit
+        else "commit unknown, outside a checkout"
+    )
+    return f"Streamed at {told}; {where}, {threads} thread{'s' if threads != 1 else ''}; torch {torch.__version__}."
 
 
 def streamed_table(validations: Mapping[str, StreamedValidation]) -> str:

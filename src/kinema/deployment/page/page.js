@@ -83,7 +83,7 @@ function draw(found) {
     curves.append(element("text", { x: x(time), y: bottom + 18, "text-anchor": "middle" }, `${told} s`));
   }
   found.top.forEach((guess, place) => {
-    const points = scores[guess.class].map((score, index) => `${x(times[index])},${y(score)}`);
+    const points = scores[guess.key ?? guess.class].map((score, index) => `${x(times[index])},${y(score)}`);
     const stroke = COLOURS[place % COLOURS.length];
     curves.append(element("polyline", { class: "curve", points: points.join(" "), stroke }));
     for (const point of points) {
