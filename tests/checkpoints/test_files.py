@@ -6,9 +6,10 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
-from other_layouts import network
 
 import kinema
+
+from other_layouts import network
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from other_layouts import network, own, renamed, torchvision_mobilenetv2, tsm_resnet
 
 import kinema
 from kinema.checkpoints import timm as timm_checkpoints
+
+from other_layouts import network, own, renamed, torchvision_mobilenetv2, tsm_resnet
 
 SHARED = Path(os.environ.get("KINEMA_SHARED", "/nonexistent")) / "weights"
 

@@ -4,6 +4,10 @@ from functools import partial
 
 import pytest
 import torch
+
+import kinema
+from kinema.testing import assert_network_streams
+
 from other_layouts import (
     mmaction2_mobilenetv2,
     mmaction2_resnet,
@@ -15,9 +19,6 @@ from other_layouts import (
     tsm_mobilenetv2,
     tsm_resnet,
 )
-
-import kinema
-from kinema.testing import assert_network_streams
 
 # What was trained, with which options, and how its origin names the tensors. The reference networks in tests/parity are
 # written by their origins themselves; here are the layouts that no reference was made of.

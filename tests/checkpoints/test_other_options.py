@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from other_layouts import network
 
 import kinema
 from kinema.training import TSM, TAda2D
+
+from other_layouts import network
 
 
 def run_of(module):

@@ -11,15 +11,16 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
-from browser import NAMES as BROWSERS
-from browser import Browser, find_chromium
-from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint
 
 from kinema.cli import main
 from kinema.data.motion.encoding import encode_mp4
 from kinema.deployment import demo, exported
 from kinema.deployment.demo import Limits, make_app
 from kinema.training.restore import Predictor
+
+from browser import NAMES as BROWSERS
+from browser import Browser, find_chromium
+from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from untrained import make_module, small_clips, write_checkpoint, write_video
 
 import kinema
 from kinema.benchmarks.exports import moved
@@ -30,6 +29,7 @@ from kinema.training import TSM
 from kinema.training.restore import Predictor
 
 from conftest import REPOSITORY
+from untrained import make_module, small_clips, write_checkpoint, write_video
 
 SHAPE = (1, 3, 4, 32, 32)
 

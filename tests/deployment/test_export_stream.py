@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from untrained import make_module, small_clips, write_checkpoint
 
 import kinema
 from kinema.benchmarks.exports import moved
@@ -12,6 +11,8 @@ from kinema.deployment.export_stream import export_steps, prepare_steps
 from kinema.deployment.exported import SUFFIXES, open_exported
 from kinema.deployment.writing import ExportError
 from kinema.training.restore import Predictor
+
+from untrained import make_module, small_clips, write_checkpoint
 
 FRAME = (1, 3, 32, 32)
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint, write_video
 
 import kinema
 from kinema.benchmarks.exports import moved
@@ -33,6 +32,8 @@ from kinema.explain.calibration import calibration_factors, variation
 from kinema.explain.pictures import short_name
 from kinema.training import TSM, TAda2D, TimeSformer, VideoClassifier
 from kinema.training.restore import Predictor
+
+from untrained import NAMES, make_module, moving, small_clips, without_numbers, write_checkpoint, write_video
 
 
 @pytest.fixture(scope="module")

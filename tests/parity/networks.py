@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
-from fill_rule import clip_of, filled, reference
 
 import kinema
+
+from fill_rule import clip_of, filled, reference
 
 # mmaction2 has no bias in the last convolution of its non-local blocks, in front of a norm that undoes it: 2 x 512 + 3 x 1024.
 MISSING_BIASES = 4096

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fill_rule import filled
 from numpy.random import RandomState
 
 import kinema
@@ -24,6 +23,8 @@ from kinema.localization.network import BoundaryMatchingNetwork
 from kinema.localization.proposals import VideoMaps, find_proposals
 from kinema.localization.sampling import valid_cells
 from kinema.localization.soft_nms import soft_nms
+
+from fill_rule import filled
 
 HERE = Path(__file__).parent / "localization"
 NETWORK, POST, OTHER, METRICS = (

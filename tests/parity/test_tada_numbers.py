@@ -5,10 +5,11 @@ The numbers have nine digits, so a right network comes to about 1e-9.
 
 import pytest
 import torch
-from fill_rule import clip_of, reference
-from networks import COSTLY, bare_network, changed_clips, clip_for, distance, loaded_network, names_of, seen
 
 import kinema
+
+from fill_rule import clip_of, reference
+from networks import COSTLY, bare_network, changed_clips, clip_for, distance, loaded_network, names_of, seen
 
 NAMES = names_of("tada")
 QUICK = {"tada2d_r50_8f_k400"}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from fill_rule import filled
 from numpy.random import RandomState
 from torch import nn
 
@@ -14,6 +13,8 @@ from kinema.operators.aggregation import TemporalAggregation
 from kinema.operators.routing import build_routing, describe
 from kinema.operators.tada_layer import TAdaLayer
 from kinema.operators.tadaconv import TAdaConv2d, TAdaConv3d
+
+from fill_rule import filled
 
 REFERENCE = json.loads((Path(__file__).parent / "tada" / "operators.json").read_text())
 NAMES = [name for name in REFERENCE if name != "op_online_tctrack_steps"]

@@ -5,10 +5,11 @@ The numbers have nine digits, so a right network comes to about 1e-9.
 
 import pytest
 import torch
-from fill_rule import reference
-from networks import bare_network, changed_clips, clip_for, distance, loaded_network, names_of
 
 import kinema
+
+from fill_rule import reference
+from networks import bare_network, changed_clips, clip_for, distance, loaded_network, names_of
 
 NAMES = names_of("timesformer")
 QUICK = "timesformer_b16_8x224_divst_k400_input_4x160"

@@ -6,10 +6,11 @@ them, in float32, whose last digits move the logits by 6e-8; elsewhere the rule 
 
 import pytest
 import torch
-from fill_rule import clip_of, reference
-from networks import bare_network, changed_clips, distance, loaded_network, names_of
 
 import kinema
+
+from fill_rule import clip_of, reference
+from networks import bare_network, changed_clips, distance, loaded_network, names_of
 
 NAMES = names_of("timesformer_rotary")
 

@@ -5,10 +5,11 @@ The numbers have nine digits, so a right network comes to about 1e-9.
 
 import pytest
 import torch
-from fill_rule import reference
-from networks import COSTLY, bare_network, changed_clips, clip_for, distance, expected_params, loaded_network, names_of
 
 import kinema
+
+from fill_rule import reference
+from networks import COSTLY, bare_network, changed_clips, clip_for, distance, expected_params, loaded_network, names_of
 
 NAMES = names_of("tsm")
 

@@ -8,11 +8,12 @@ import json
 
 import pytest
 import torch
-from fill_rule import HERE, clip_of, filled, reference
-from networks import bare_network, changed_clips, clip_for, distance, loaded_network, names_of
 
 import kinema
 from kinema.checkpoints.inflate import inflate
+
+from fill_rule import HERE, clip_of, filled, reference
+from networks import bare_network, changed_clips, clip_for, distance, loaded_network, names_of
 
 NAMES = names_of("uniformer")
 QUICK = {"uniformer_s_8f_k400"}

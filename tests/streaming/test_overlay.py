@@ -4,12 +4,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from cameras import grey
 from PIL import Image
 
 from kinema.data.decoding import open_video
 from kinema.deployment.prediction import Guess
 from kinema.streaming.overlay import OverlayVideo, drawn
+
+from cameras import grey
 
 
 def blue(picture):

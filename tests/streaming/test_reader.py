@@ -8,13 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, silent, trickling, whole
 from PIL import Image
 
 from kinema.streaming import reader as reading
 from kinema.streaming import sources
 from kinema.streaming.reader import Frame, FrameQueue, FrameReader, Lag
 from kinema.streaming.sources import Address, Picture, StreamError
+
+from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, silent, trickling, whole
 
 NUM = 40
 _FILE = io.BytesIO()

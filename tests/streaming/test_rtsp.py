@@ -7,10 +7,11 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from cameras import encoded, grey, number_in
 
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.sources import Address, StreamError
+
+from cameras import encoded, grey, number_in
 
 NUM = 20
 SDP = """v=0

@@ -7,7 +7,6 @@ from math import inf
 import numpy as np
 import pytest
 import torch
-from cameras import FPS, NAMES, classifier, encoded, grey, texture
 
 from kinema.data.transforms import EvalTransform
 from kinema.streaming.reader import FrameReader
@@ -15,6 +14,7 @@ from kinema.streaming.session import StreamSession, frame_difference, small_grey
 from kinema.streaming.sources import VideoFile
 from kinema.training import TSM
 
+from cameras import FPS, NAMES, classifier, encoded, grey, texture
 from conftest import REPOSITORY
 
 

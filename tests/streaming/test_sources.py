@@ -5,13 +5,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from cameras import encoded, grey, number_in, texture
 from PIL import Image
 
 from kinema.data.decoding import DecodeError, open_video
 from kinema.streaming import sources
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.sources import Address, Camera, PictureFolder, StreamError, VideoFile, source_of
+
+from cameras import encoded, grey, number_in, texture
 
 
 def read(source, **options):

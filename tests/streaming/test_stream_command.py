@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import pytest
 import torch
-from cameras import FPS, NAMES, Stand, classifier, encoded, grey, refusing, served, texture, trickling, whole
 from PIL import Image
 from rich.console import Console
 
@@ -19,6 +18,8 @@ from kinema.streaming.reader import FrameReader
 from kinema.streaming.report import StreamReport, live_table
 from kinema.streaming.session import StreamSession
 from kinema.streaming.sources import VideoFile
+
+from cameras import FPS, NAMES, Stand, classifier, encoded, grey, refusing, served, texture, trickling, whole
 
 NUM = 12
 

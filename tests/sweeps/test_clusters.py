@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from pretended import fit
 
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.launchers import LauncherError, RayCluster, Slurm
 from kinema.sweeps.running import run_sweep
+
+from pretended import fit
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pretended import fit
 
 from kinema.sweeps.collect import read_results, write_results
 from kinema.sweeps.grid import read_sweep
 from kinema.sweeps.launchers import DONE, LauncherError, Local
 from kinema.sweeps.running import compute_again, rows_elsewhere, run_sweep, sweep_status
+
+from pretended import fit
 
 
 @pytest.fixture
