@@ -1,11 +1,14 @@
 """Pictures of collected runs."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from kinema.sweeps.collect import RunRow
+
+_NAME_HEIGHT = 6.0  # of a line of text, in percent of the axis
 
 
 def draw_curves(
@@ -29,16 +32,17 @@ def draw_curves(
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for place, (variant, runs) in enumerate(curves.items()):
+    for place, runs in enumerate(curves.values()):
         for curve in runs:
             epochs, shares = [epoch for epoch, _ in curve], [100 * top1 for _, top1 in curve]
             axes.plot(epochs, shares, color=f"C{place}", marker="o", markersize=3)
-        # At the end of its line, where no legend can cover another.
-        label = f"{variant} {fmean(100 * curve[-1][1] for curve in runs):.1f}"
-        end = (runs[0][-1][0], 100 * runs[0][-1][1])
-        axes.annotate(label, end, (6, -8), textcoords="offset points", color=f"C{place}", annotation_clip=False)
     last = max(epoch for runs in curves.values() for curve in runs for epoch, _ in curve)
-    axes.set_xlim(0.9, last * 1.25)
+    # Right of all lines, in the order of their ends: no name stands on a line or on another name.
+    ends = {variant: fmean(100 * curve[-1][1] for curve in runs) for variant, runs in curves.items()}
+    for (variant, end), height in zip(ends.items(), _apart(list(ends.values()), _NAME_HEIGHT), strict=True):
+        colour = f"C{list(curves).index(variant)}"
+        axes.annotate(f"{variant} {end:.1f}", (last * 1.03, height), va="center", color=colour, annotation_clip=False)
+    axes.set_xlim(0.9, last * 1.02)
     axes.set_xticks(range(1, last + 1, max(1, last // 10)))
     if ceiling is not None:
         axes.axhline(100 * ceiling, color="0.5", linestyle="--", linewidth=1)
@@ -51,6 +55,16 @@ def draw_curves(
     axes.set(xlabel="epoch", ylabel="top-1 on validation videos, %", ylim=(0, 101), title=title)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """The heights, moved down as far as needed to lie `least` apart."""
+    placed = dict.fromkeys(range(len(heights)), 0.0)
+    free = math.inf
+    for index in sorted(placed, key=lambda index: -heights[index]):
+        placed[index] = min(heights[index], free)
+        free = placed[index] - least
+    return list(placed.values())
 
 
 def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: str | None = None) -> None:
