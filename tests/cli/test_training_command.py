@@ -171,6 +171,15 @@ def test_init_from_another_run_loads_its_weights_but_starts_anew(cli):
         torch.testing.assert_close(first["state_dict"][name], second["state_dict"][name], atol=1e-6, rtol=0)
 
 
+def test_a_run_that_started_from_weights_is_evaluated_and_gone_on_with(cli):
+    run = cli("fit", *FIT)
+    started = cli("fit", *FIT, "--init_from", run / "checkpoints" / "last.ckpt")
+    cli("validate", "--ckpt_path", started)
+    (run / "checkpoints" / "last.ckpt").unlink()
+    further = cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", started)
+    assert torch.load(further / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
 def test_going_on_and_starting_from_weights_exclude_each_other(cli):
     run = cli("fit", *FIT)
     checkpoint = run / "checkpoints" / "last.ckpt"

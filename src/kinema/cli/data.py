@@ -53,7 +53,10 @@ def run(arguments: Sequence[str]) -> int:
     )
     prepare.add_argument("name", metavar="NAME", help="such as kinetics400, ssv2, epic100; another one lists them all")
     prepare.add_argument("--root", type=Path, required=True, help="folder that the archive was unpacked to")
-    prepare.add_argument("--annotations", help="folder of the annotation files, if they are not below the root")
+    prepare.add_argument(
+        "--annotations",
+        help="folder of the annotation files, if they are not below the root: absolute, or seen from the root or from here",
+    )
     prepare.add_argument("--out", type=Path, metavar="CSV", help="manifest; where training looks for it when not given")
     prepare.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
     prepare.add_argument(

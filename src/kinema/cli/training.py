@@ -85,6 +85,7 @@ class TrainingCLI(LightningCLI):
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.run_folder: RunFolder
+        self._asks_for_weights = any(argument.partition("=")[0] == "--init_from" for argument in arguments)
         super().__init__(
             RecordedModule,
             LightningDataModule,
@@ -183,10 +184,13 @@ class TrainingCLI(LightningCLI):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
         config.pop("config", None)
         config["run"]["id"] = None  # a run that goes on from this configuration, or evaluates it, is another run
-        self.model.init_weights = Path(options["init_from"]) if options.get("init_from") else None
+        weights = options.get("init_from")
+        if weights and options.get("ckpt_path"):
+            if self._asks_for_weights:
+                raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
+            weights = None  # what the run started from stands in its configuration, and is in the checkpoint long since
+        self.model.init_weights = Path(weights) if weights else None
         self.model.inflation = options["inflation"]
-        if options.get("init_from") and options.get("ckpt_path"):
-            raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
         given = self._get(self.config_init, "trainer", default={})  # pyrefly: ignore[bad-argument-type]
         loggers: list[Any] = [JsonLinesLogger(folder.history)]
         extra = given.get("logger")

@@ -166,7 +166,8 @@ def _read_csv(path: Path, root: Path, class_names: Sequence[str] | Mapping[str, 
         if missing:
             raise ManifestError(
                 f"{path} lacks the column {' and '.join(missing)}; found {list(columns)}. "
-                "The first line must read path,label[,start,end,split,subject]"
+                "The first line must read path,label[,start,end,split,subject]. The lists of a published data set are read by "
+                "'kinema data prepare', which writes such a file"
             )
         if tasks and "label" in columns:
             raise ManifestError(

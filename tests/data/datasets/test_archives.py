@@ -154,7 +154,7 @@ def test_annotations_elsewhere(copy, made, tmp_path, name):
         data.annotations = annotations
         assert data.read_archive().manifest == made(name).read_archive().manifest
     data.annotations = "none"
-    with pytest.raises(ManifestError, match=r"the folder of annotations .*none does not exist"):
+    with pytest.raises(ManifestError, match=r"the folder of annotations is neither .*none nor none; correct"):
         data.read_archive()
 
 

@@ -50,16 +50,21 @@ class AnnotationFolder:
 
     Args:
         root: Data root.
-        folder: Folder of the annotation files, absolute or below `root`. When None, `root` and its usual subfolders are
-            searched.
+        folder: Folder of the annotation files, absolute, below `root` or below the working directory. When None, `root` and its
+            usual subfolders are searched.
         usual: Names of subfolders that the archives use.
     """
 
     def __init__(self, root: Path, folder: str | Path | None, usual: Sequence[str] = ()) -> None:
-        self.folders = [root / folder] if folder else [root, *(root / name for name in ("annotations", *usual))]
+        if folder is None:
+            self.folders = [root, *(root / name for name in ("annotations", *usual))]
+        else:
+            places = [root / folder, Path(folder)]
+            self.folders = [next((place for place in places if place.is_dir()), places[0])]
+            if not self.folders[0].is_dir():
+                told = " nor ".join(str(place) for place in dict.fromkeys(places))
+                raise ManifestError(f"the folder of annotations is neither {told}; correct 'annotations'")
         self.found: list[Path] = []
-        if folder and not self.folders[0].is_dir():
-            raise ManifestError(f"the folder of annotations {self.folders[0]} does not exist; correct 'annotations'")
 
     def find(self, *names: str) -> Path | None:
         """The first of these files that exists; it is noted as read."""

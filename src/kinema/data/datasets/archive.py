@@ -26,7 +26,8 @@ class ArchiveData(VideoDataModule):
 
     Args:
         root: Folder that the archive was unpacked to.
-        annotations: Folder of the annotation files, absolute or below `root`; looked for below `root` when None.
+        annotations: Folder of the annotation files, absolute, below `root` or below the working directory; looked for
+            below `root` when None.
         prepared: Manifest that `kinema data prepare` wrote; `<root>/<name of the data set>.csv` where that exists, when None.
         subset: The annotations are a part of the release on purpose, with fewer classes.
         data: Options of `VideoDataModule`.

@@ -18,7 +18,10 @@ def check_num_classes(found: int, release: int, name: str, where: object, *, sub
     if found == release or (subset and 1 <= found < release):
         return
     advice = (
-        "" if subset else f"{others}give the annotations of {name}, or subset=True if they are a part of it on purpose"
+        ""
+        if subset
+        else f"{others}give the annotations of {name}, or say that they are a part of it on purpose: "
+        "subset=True in Python, --data.subset true, or --option subset=true of prepare"
     )
     raise ManifestError(f"{where} has {found} classes, {name} has {release}; {advice or 'it is another version'}")
 
@@ -50,6 +53,8 @@ def class_id(name: str, ids: dict[str, int], where: str) -> int:
     Raises:
         ManifestError: If there is no such class.
     """
+    if not name.strip():
+        raise ManifestError(f"{where}: the label is empty; write the class of the sample")
     if name not in ids:
         raise ManifestError(
             f"{where}: the label '{name}' is none of the {len(ids)} classes {list(ids)[:3]}...; the list of classes and the "

@@ -31,7 +31,7 @@ def need_litdata() -> None:
     except ImportError as error:
         raise ShardError(
             f"shards are written, and fetched from object stores, by litdata, which cannot be imported ({error}); "
-            "pip install 'kinema[shards]'"
+            "pip install 'kinema[shards]', or in a clone: pip install -e '.[shards]'"
         ) from error
 
 

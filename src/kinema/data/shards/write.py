@@ -105,7 +105,11 @@ def shard_videos(
     paths = list(dict.fromkeys(path for sample_list in lists for path in sample_list.paths))
     sizes = [_bytes_of(root / path, folders) for path in paths]
     if not any(size is not None for size, _ in sizes):
-        raise ShardError(f"none of the {len(paths)} videos is below {root}, such as {paths[:3]}; correct the data root")
+        pictures = folders is None and any((root / path).is_dir() for path in paths[:3])
+        advice = (
+            "they are folders of pictures: give --frames, such as {:05d}.jpg" if pictures else "correct the data root"
+        )
+        raise ShardError(f"none of the {len(paths)} videos is below {root}, such as {paths[:3]}; {advice}")
     header = {
         "format": FORMAT,
         "chunk_mib": chunk_mib,
