@@ -1,5 +1,8 @@
 #!/bin/bash
 # A recipe on two machines of eight GPUs through SLURM: sbatch scripts/slurm_example.sh
+# Options behind it are handed on to kinema fit, as a recipe's weights and the batch of one GPU, here for steps of 64 videos:
+#   CONFIG=experiments/recipes/ssv2/tsm_r50_8f.yaml DATA=FOLDER sbatch scripts/slurm_example.sh \
+#       --init_from WEIGHTS --data.batch_size 4
 # Copy it and change what your cluster asks for. SLURM starts one process for each GPU; Lightning finds the others from SLURM's
 # variables, so --trainer.num_nodes and --trainer.devices must say what --nodes and --ntasks-per-node say.
 #SBATCH --job-name=kinema
@@ -31,7 +34,7 @@ fi
 status=0
 srun kinema fit --config "$CONFIG" --data.root "$DATA" --run.root "$RUNS" --run.name slurm --run.id "$ID" \
     --trainer.accelerator gpu --trainer.num_nodes 2 --trainer.devices 8 --trainer.strategy ddp \
-    --trainer.precision bf16-mixed --data.num_workers 8 --run.checkpoint_every_steps 500 "${resume[@]}" ||
+    --trainer.precision bf16-mixed --data.num_workers 8 --run.checkpoint_every_steps 500 "${resume[@]}" "$@" ||
     status=$?
 if [[ $status == 143 ]]; then
     scontrol requeue "$SLURM_JOB_ID"

@@ -18,7 +18,7 @@ SCRIPTS = sorted((REPOSITORY / "scripts").glob("*_example.sh"))
 def launched(tmp_path):
     """Run a script with `srun` and `torchrun` that write their arguments down, and give these."""
 
-    def launch(script, status=0, **environment):
+    def launch(script, status=0, *, more=(), **environment):
         told = tmp_path / "told"
         scontrol = tmp_path / "scontrol"
         scontrol.write_text(f'#!/bin/bash\necho "$@" > "{tmp_path}/requeued"\n')
@@ -29,7 +29,7 @@ def launched(tmp_path):
             fake.chmod(0o755)
         given = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DATA": "my videos", "SLURM_JOB_ID": "17"} | environment
         done = subprocess.run(
-            ["bash", str(script)], cwd=tmp_path, env=given, capture_output=True, text=True, check=False
+            ["bash", str(script), *more], cwd=tmp_path, env=given, capture_output=True, text=True, check=False
         )
         assert done.returncode == status, done.stderr
         return told.read_text().split("\0")[:-1]
@@ -48,6 +48,15 @@ def options_of(arguments):
     arguments = arguments[arguments.index("fit") :]
     arguments[arguments.index("--config") + 1] = str(REPOSITORY / "experiments/own_videos.yaml")
     return ParsedCLI(arguments).config["fit"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_options_are_handed_on(launched, script):
+    given = ("--init_from", "some weights", "--data.batch_size", "8")
+    arguments = launched(script, more=given)
+    assert tuple(arguments[-4:]) == given
+    options = options_of(arguments)
+    assert (options["init_from"], options["data"]["init_args"]["batch_size"]) == ("some weights", 8)
 
 
 def test_both_examples_are_found():

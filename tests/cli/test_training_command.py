@@ -174,9 +174,11 @@ def test_init_from_another_run_loads_its_weights_but_starts_anew(cli):
 def test_a_run_that_started_from_weights_is_evaluated_and_gone_on_with(cli):
     run = cli("fit", *FIT)
     started = cli("fit", *FIT, "--init_from", run / "checkpoints" / "last.ckpt")
-    cli("validate", "--ckpt_path", started)
+    cli("validate", "--ckpt_path", started, config=None)
+    named = cli("fit", *FIT, "--init_from", run.parent, "--run.name", "another")
+    assert f"{run.parent}" in (named / "config.yaml").read_text()
     (run / "checkpoints" / "last.ckpt").unlink()
-    further = cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", started)
+    further = cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", started, config=None)
     assert torch.load(further / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 

@@ -447,6 +447,15 @@ def test_epic_frames_have_the_rate_of_their_video(copy):
         again.setup()
 
 
+def test_an_empty_label_is_no_class(copy):
+    data = copy("kinetics400")
+    path = next(data.root.rglob("*train.csv"))
+    label = path.read_text().splitlines()[1].partition(",")[0]
+    edit(path, f"\n{label},", "\n,")
+    with pytest.raises(ManifestError, match=r"train\.csv.*the label is empty; write the class"):
+        data.read_archive()
+
+
 def test_epic_overlaps(copy):
     data = copy("epic100")
     with (data.root / "EPIC_100_train.csv").open("a", newline="") as file:
