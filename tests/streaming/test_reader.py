@@ -89,7 +89,8 @@ def test_a_live_source_that_is_converted_too_slowly_drops_rather_than_lags(monke
         found = list(reader)
     assert reader.frames == 30 == len(found) + reader.dropped and reader.dropped >= 5
     assert max(frame.late_s for frame in found) > 0.05
-    assert found[-1].dropped == reader.dropped and [frame.number for frame in found] == numbers(found)
+    assert found[-1].dropped <= reader.dropped, "the last frame may be late itself"
+    assert [frame.number for frame in found] == numbers(found)
 
 
 def test_a_live_address_that_is_converted_too_slowly(ts, monkeypatch):
