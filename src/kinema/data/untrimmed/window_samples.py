@@ -1,7 +1,8 @@
 """What `kinema.data.untrimmed.feature_data` hands out: windows to train on, and whole videos to evaluate."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import Protocol, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -9,10 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from kinema.data.untrimmed.feature_files import FeatureError, FeatureFile
-from kinema.data.untrimmed.windows import Window
-
-if TYPE_CHECKING:
-    from kinema.data.untrimmed.feature_data import FeatureData, Part
+from kinema.data.untrimmed.segments import Annotations, Segment
+from kinema.data.untrimmed.windows import Window, Windows
 
 
 class WindowBatch(TypedDict):
@@ -59,10 +58,22 @@ class TrainWindow:
     window: Window
 
 
+class WindowSource(Protocol):
+    """What samples are made from: `kinema.data.untrimmed.feature_data.FeatureData`."""
+
+    @property
+    def annotations(self) -> Mapping[str, Annotations]: ...
+    @property
+    def windows(self) -> Windows: ...
+    def file(self, video: str) -> FeatureFile: ...
+    def columns(self, video: str, window: Window) -> Tensor: ...
+    def targets_of(self, segments: Sequence[Segment], window: Window) -> tuple[Tensor, Tensor]: ...
+
+
 class TrainWindows(Dataset):
     """Windows of the training videos: columns, segments in bins, their classes, and a name for messages."""
 
-    def __init__(self, data: "FeatureData", places: list[TrainWindow]) -> None:
+    def __init__(self, data: WindowSource, places: list[TrainWindow]) -> None:
         self.data, self.places = data, places
         self.by_video = data.annotations["train"].by_video()
 
@@ -79,7 +90,7 @@ class TrainWindows(Dataset):
 class WholeVideos(Dataset):
     """Videos of a part, each with all windows that show something of it."""
 
-    def __init__(self, data: "FeatureData", part: "Part") -> None:
+    def __init__(self, data: WindowSource, part: str) -> None:
         self.data = data
         self.by_video = data.annotations[part].by_video()
         self.videos = list(self.by_video)
