@@ -39,9 +39,8 @@ def read_checkpoint(source: str | Path | Mapping[str, Any] | nn.Module) -> tuple
     if isinstance(source, Mapping):
         return _tensors_in(source, "the mapping given"), _hparams_in(source)
     path = Path(source)
-    if path.is_dir():  # a run, or a folder of runs, of which the newest is meant
-        held = [*path.glob("checkpoints/last.ckpt")] or [*path.glob("*/checkpoints/last.ckpt")]
-        path = max(held, key=lambda file: file.stat().st_mtime, default=path)
+    if (path / "checkpoints" / "last.ckpt").is_file():
+        path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint file {path}; give the path of a .pth, .ckpt or .safetensors file, or a run folder"

@@ -189,7 +189,8 @@ class TrainingCLI(LightningCLI):
             if self._asks_for_weights:
                 raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
             weights = None  # what the run started from stands in its configuration, and is in the checkpoint long since
-        self.model.init_weights = Path(weights) if weights else None
+        start = Path(weights) if weights else None
+        self.model.init_weights = checkpoint_of(start) if start is not None and start.is_dir() else start
         self.model.inflation = options["inflation"]
         given = self._get(self.config_init, "trainer", default={})  # pyrefly: ignore[bad-argument-type]
         loggers: list[Any] = [JsonLinesLogger(folder.history)]

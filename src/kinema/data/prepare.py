@@ -99,7 +99,7 @@ def prepare_archive(
     out = data.prepared_path if out is None else out
     records = listing.manifest.records
     places = {record.path: resolve(record, data.root) for record in records}
-    pictures = data.listing_options["frames and frames_fps"]
+    pictures = None if data.folders is None else [data.folders.template, str(data.folders.fps)]
     header = {"format": _FORMAT, "every_frame": every_frame, "sha256": sha256, "pictures": pictures}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

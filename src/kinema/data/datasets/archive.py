@@ -56,8 +56,8 @@ class ArchiveData(VideoDataModule):
 
         Subclasses add their own. Plain values.
         """
-        pictures = None if self.folders is None else [self.folders.template, str(self.folders.fps)]
-        return {"frames and frames_fps": pictures, "subset": self.subset}
+        template, fps = (None, None) if self.folders is None else (self.folders.template, str(self.folders.fps))
+        return {"frames": template, "frames_fps": fps, "subset": self.subset}
 
     @abstractmethod
     def read_archive(self) -> Listing:
