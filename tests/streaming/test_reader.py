@@ -12,7 +12,9 @@ from PIL import Image
 
 from kinema.streaming import reader as reading
 from kinema.streaming import sources
-from kinema.streaming.reader import Frame, FrameQueue, FrameReader, Lag
+from kinema.streaming.frame_queue import Frame, FrameQueue
+from kinema.streaming.lag import Lag
+from kinema.streaming.reader import FrameReader
 from kinema.streaming.sources import Address, Picture, StreamError
 
 from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, silent, trickling, whole

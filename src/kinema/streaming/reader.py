@@ -4,14 +4,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import inf
 from typing import Self
 
-from jaxtyping import UInt8
-from numpy.typing import NDArray
-
+from kinema.streaming.frame_queue import Frame, FrameQueue
+from kinema.streaming.lag import Lag
 from kinema.streaming.sources import Opened, Picture, Source, StreamError
 
 _LONGEST_WAIT_S = 30.0
@@ -22,149 +20,6 @@ _LATE_S = 1.0
 """Of a live source, how far behind a frame may be that is given."""
 _SELDOM_S = 1.0
 """However far behind, one frame is given in this time: a decoder that never catches up still shows something."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a stream.
-
-    Args:
-        pixels: RGB.
-        time_s: Seconds since the first frame; never falls, also not where a source is opened anew.
-        number: Of the frame in the source, from 0, those counted that were dropped.
-        arrived: When it was decoded, by `time.monotonic`.
-        dropped: Frames before this one that were dropped.
-        late_s: How far behind its live source it was then; see `Lag`.
-        cut: Why it does not continue the frame before; empty where it does.
-    """
-
-    pixels: UInt8[NDArray, "H W 3"]
-    time_s: Fraction
-    number: int
-    arrived: float
-    dropped: int = 0
-    cut: str = ""
-    late_s: float = 0.0
-
-
-class FrameQueue:
-    """Frames between two threads.
-
-    Args:
-        size: Frames that wait at most.
-
-    Raises:
-        ValueError: If it holds no frame.
-    """
-
-    def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"a queue of {size} holds no frame; give at least 1")
-        self.size = size
-        self.drops = False
-        """Whether the oldest frame gives way where the queue is full; else who puts waits."""
-        self.dropped = 0
-        self._frames: deque[Frame] = deque()
-        self._change = threading.Condition()
-        self._ended, self._closed = False, False
-        self._error: BaseException | None = None
-
-    def put(self, frame: Frame) -> bool:
-        """Add a frame; False if nobody takes any more."""
-        with self._change:
-            while len(self._frames) >= self.size and not self.drops and not self._closed:
-                self._change.wait()
-            if self._closed:
-                return False
-            while len(self._frames) >= self.size:
-                oldest = self._frames.popleft()
-                self.dropped += 1
-                # What the dropped frame said of its past goes for the next one.
-                if oldest.cut and self._frames:
-                    self._frames[0] = replace(self._frames[0], cut=self._frames[0].cut or oldest.cut)
-                elif oldest.cut:
-                    frame = replace(frame, cut=frame.cut or oldest.cut)
-            self._frames.append(frame)
-            self._change.notify_all()
-            return True
-
-    def take(self, seconds: float) -> Frame | None:
-        """The oldest frame; None if none comes in time, see `finished`.
-
-        Raises:
-            BaseException: What was put by `end`, behind the last frame.
-        """
-        with self._change:
-            self._change.wait_for(lambda: self._frames or self._ended or self._closed, seconds)
-            if self._frames:
-                frame = replace(self._frames.popleft(), dropped=self.dropped)
-                self._change.notify_all()
-                return frame
-            if self._error is not None:
-                raise self._error
-            return None
-
-    def skip(self) -> None:
-        """Count a frame as dropped that was not put in."""
-        with self._change:
-            self.dropped += 1
-
-    @property
-    def finished(self) -> bool:
-        """Whether no frame will come."""
-        with self._change:
-            return not self._frames and (self._ended or self._closed)
-
-    def end(self, error: BaseException | None = None) -> None:
-        """No frame follows, for a reason or for none."""
-        with self._change:
-            self._ended, self._error = True, error
-            self._change.notify_all()
-
-    def close(self) -> None:
-        """Nobody takes a frame any more; those that wait are let go."""
-        with self._change:
-            self._closed = True
-            self._frames.clear()
-            self._change.notify_all()
-
-
-class Lag:
-    """How far behind its live source is who reads it too slowly.
-
-        lag_n = max(0, lag_(n-1) + work_n - (t_n - t_(n-1)))
-
-    t_n is the time of frame n on the clock of the source, and work_n the time from frame n-1 to it on that of this machine in
-    which frame n was not waited for. Where waiting cannot be told from work, that is how much later than the earliest frame so
-    far it comes; where it can, neither bursts of a server nor a clock that runs slowly count.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._last: tuple[float, float, Fraction] | None = None
-
-    def begin_anew(self) -> None:
-        """The next frame does not continue the one before."""
-        self.seconds, self._last = 0.0, None
-
-    def add(self, time_s: Fraction | None, now: float, waited_s: float) -> float:
-        """The lag at a frame.
-
-        Args:
-            time_s: Of the frame on the clock of the source; None, or one that falls, begins anew.
-            now: When it was decoded.
-            waited_s: Seconds of waiting so far, in all.
-        """
-        if time_s is None or (self._last is not None and time_s < self._last[2]):
-            self.begin_anew()
-        if time_s is None:
-            return 0.0
-        if self._last is not None:
-            then, waited_then, shown = self._last
-            work = now - then - (waited_s - waited_then)
-            self.seconds = max(0.0, self.seconds + work - float(time_s - shown))
-        self._last = now, waited_s, time_s
-        return self.seconds
 
 
 class _Clock:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kinema.deployment.prediction import Guess, best_guesses
+from kinema.streaming.frame_queue import Frame
 from kinema.streaming.latencies import Latencies
-from kinema.streaming.reader import Frame, FrameReader
+from kinema.streaming.reader import FrameReader
 from kinema.streaming.session import OTHER_SIZE, FramePrediction, StreamSession
 
 _SHOWN_S = 1
