@@ -244,3 +244,13 @@ def test_the_report_can_be_read():
     assert lines[0] == "loaded 122 tensors from the TSM authors' code: ResNet-18 with 8 residual shifts, 5 classes"
     assert lines[1] == "  renamed: 122, as base_model.conv1.weight -> backbone.trunk.conv1.weight"
     assert lines[2].startswith("  note: how many channels were shifted")
+
+
+@pytest.mark.parametrize("classes", [3, 4])
+def test_the_report_says_that_a_classifier_of_the_same_size_came_along(classes):
+    trained = kinema.create_model("tsn_nano", num_classes=3)
+    model = kinema.create_model("tsm_nano", num_classes=classes)
+    report = kinema.init_from(model, trained.state_dict())
+    came = torch.equal(model.head.fc.weight[:3], trained.head.fc.weight)
+    assert came == (classes == 3) == any("classifier came along" in note for note in report.notes)
+    assert not any("came along" in note for note in kinema.load_checkpoint(trained, trained.state_dict()).notes)

@@ -132,6 +132,8 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     not used. The report lists both, and what was computed: kernels of a network in three dimensions from those of images,
     the first convolution for another number of input channels (`kinema.checkpoints.inflate`), position embeddings for
     another number of patches or frames, and the gated steps of a space-time transformer from the attention of the same block.
+    A classifier of the same size comes along, and the report says so: the number of classes does not tell whether they are
+    the same ones.
 
     Args:
         model, source: As for `load_checkpoint`.
@@ -147,7 +149,7 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     if isinstance(model, BoundaryMatchingNetwork):
         return bmn.load(model, tensors, strict=False)
     if _is_of_tadaconv(tensors, model):
-        return _load_tadaconv(model, tensors, strict=False)
+        return _with_note_on_classifier(_load_tadaconv(model, tensors, strict=False))
     translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
@@ -155,6 +157,15 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     if not report.loaded:
         raise ValueError(f"{_describe(translation, theirs)}, but no tensor of it has a place in the model, {ours}")
     model.load_state_dict(values)
+    return _with_note_on_classifier(report)
+
+
+def _with_note_on_classifier(report: LoadReport) -> LoadReport:
+    if any(name.startswith("head.") for name in report.loaded):
+        report.notes.append(
+            "the classifier came along, for it has as many classes as the model; if these are others, or in another order, "
+            "it starts from what it learnt of those"
+        )
     return report
 
 
