@@ -185,8 +185,12 @@ def test_a_run_that_started_from_weights_is_evaluated_and_gone_on_with(cli):
 def test_going_on_and_starting_from_weights_exclude_each_other(cli):
     run = cli("fit", *FIT)
     checkpoint = run / "checkpoints" / "last.ckpt"
-    cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--init_from", checkpoint, status=1)
+    again = ("--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--init_from", checkpoint)
+    cli("fit", *again, "--run.name", "refused", status=1)
     assert "give one of them" in cli.output.err
+    assert not (run.parent.parent / "refused").exists()  # a run that could not be built leaves no folder
+    cli("fit", *again, "--run.id", run.name, status=1)
+    assert checkpoint.is_file() and (run / "config.yaml").is_file()
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_names_of_its_videos(cli):

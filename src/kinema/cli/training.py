@@ -180,7 +180,16 @@ class TrainingCLI(LightningCLI):
         assert self.subcommand is not None
         options = self.config[self.subcommand]
         run, ema = Run(**vars(options["run"])), Ema(**vars(options["ema"]))
-        folder = self.run_folder = RunFolder.create(Path(run.root), run.name, run.id)
+        self.run_folder = RunFolder.create(Path(run.root), run.name, run.id)
+        try:
+            return self._trainer_in(self.run_folder, run, ema, **kwargs)
+        except BaseException:
+            self.run_folder.remove_if_unused()
+            raise
+
+    def _trainer_in(self, folder: RunFolder, run: Run, ema: Ema, **kwargs: Any) -> Trainer:
+        assert self.subcommand is not None
+        options = self.config[self.subcommand]
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False, format="yaml"))[self.subcommand]
         config.pop("config", None)
         config["run"]["id"] = None  # a run that goes on from this configuration, or evaluates it, is another run

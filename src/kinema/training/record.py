@@ -36,6 +36,14 @@ class RunFolder:
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def remove_if_unused(self) -> None:
+        """Take the folder of a run that could not be built away again; what has a file in it stays."""
+        for folder in (self.checkpoints, self.path, self.path.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
