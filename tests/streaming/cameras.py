@@ -16,7 +16,7 @@ import torch
 from kinema.data.clips import EvalClips
 from kinema.data.sampling import Segments
 from kinema.data.transforms import EvalTransform, Normalisation
-from kinema.streaming.sources import Opened, Picture, StreamError
+from kinema.streaming.source import Opened, Picture, StreamError
 from kinema.training import TSM
 from kinema.training.restore import Predictor
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kinema.streaming import container
 from kinema.streaming import reader as reading
-from kinema.streaming import sources
 from kinema.streaming.frame_queue import Frame, FrameQueue
 from kinema.streaming.lag import Lag
 from kinema.streaming.reader import FrameReader
-from kinema.streaming.sources import Address, Picture, StreamError
+from kinema.streaming.source import Picture, StreamError
+from kinema.streaming.sources import Address
 
 from cameras import FPS, Stand, encoded, grey, number_in, refusing, served, silent, trickling, whole
 
@@ -97,8 +98,8 @@ def test_a_live_source_that_is_converted_too_slowly_drops_rather_than_lags(monke
 
 def test_a_live_address_that_is_converted_too_slowly(ts, monkeypatch):
     monkeypatch.setattr(reading, "_LATE_S", 0.15)
-    plain = sources.rgb_of
-    monkeypatch.setattr(sources, "rgb_of", lambda *arguments: time.sleep(0.08) or plain(*arguments))
+    plain = container.rgb_of
+    monkeypatch.setattr(container, "rgb_of", lambda *arguments: time.sleep(0.08) or plain(*arguments))
     with served(trickling(ts, pause_s=0)) as server, FrameReader(address(server), queue=99, reconnects=0) as reader:
         found = list(reader)
     assert reader.frames == NUM and 5 <= reader.dropped == NUM - len(found) and rising(found)

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from kinema.streaming.reader import FrameReader
-from kinema.streaming.sources import Address, StreamError
+from kinema.streaming.source import StreamError
+from kinema.streaming.sources import Address
 
 from cameras import encoded, grey, number_in
 

@@ -11,7 +11,7 @@ import torch
 from kinema.data.transforms import EvalTransform
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.session import StreamSession, frame_difference, small_grey
-from kinema.streaming.sources import VideoFile
+from kinema.streaming.stored import VideoFile
 from kinema.training import TSM
 
 from cameras import FPS, NAMES, classifier, encoded, grey, texture

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from kinema.data.decoding import DecodeError, open_video
-from kinema.streaming import sources
+from kinema.streaming import container, sources
 from kinema.streaming.reader import FrameReader
-from kinema.streaming.sources import Address, Camera, PictureFolder, StreamError, VideoFile, source_of
+from kinema.streaming.source import StreamError
+from kinema.streaming.sources import Address, Camera, source_of
+from kinema.streaming.stored import PictureFolder, VideoFile
 
 from cameras import encoded, grey, number_in, texture
 
@@ -44,7 +46,7 @@ def test_what_a_word_means(tmp_path):
 def test_what_a_server_may_make_ffmpeg_open(monkeypatch):
     """No protocol of this machine, and no format that names other files but HLS."""
     asked = {}
-    monkeypatch.setattr(sources.av, "open", lambda *arguments, **options: asked.update(options["options"]) or 1 / 0)
+    monkeypatch.setattr(container.av, "open", lambda *arguments, **options: asked.update(options["options"]) or 1 / 0)
     for url in ("https://h/x", "rtsps://h/x"):
         asked.clear()
         with pytest.raises(ZeroDivisionError):

@@ -17,7 +17,7 @@ from kinema.data.sampling import Dense
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.report import StreamReport, live_table
 from kinema.streaming.session import StreamSession
-from kinema.streaming.sources import VideoFile
+from kinema.streaming.stored import VideoFile
 
 from cameras import FPS, NAMES, Stand, classifier, encoded, grey, refusing, served, texture, trickling, whole
 

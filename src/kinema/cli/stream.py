@@ -17,7 +17,7 @@ from kinema.cli.written_files import need_other_files
 if TYPE_CHECKING:
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
-    from kinema.streaming.sources import Source
+    from kinema.streaming.source import Source
 
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 _LINES = """\
@@ -119,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments[1:])
 
     from kinema.data.decoding import DecodeError
-    from kinema.streaming.sources import StreamError
+    from kinema.streaming.source import StreamError
 
     try:
         return _stream(options)
@@ -134,7 +134,8 @@ def _stream(options: argparse.Namespace) -> int:
     from kinema.streaming.reader import FrameReader
     from kinema.streaming.report import StreamReport
     from kinema.streaming.session import StreamSession
-    from kinema.streaming.sources import Camera, StreamError, source_of
+    from kinema.streaming.source import StreamError
+    from kinema.streaming.sources import Camera, source_of
     from kinema.training.restore import NonFiniteScoresError
 
     if options.top < 1 or (options.frames is not None and options.frames < 1):
@@ -206,7 +207,7 @@ def _tell(report: "StreamReport") -> None:
 
 def _files_of(source: "Source") -> list[Path]:
     """The files of this machine that a source is read from."""
-    from kinema.streaming.sources import PictureFolder, VideoFile
+    from kinema.streaming.stored import PictureFolder, VideoFile
 
     if isinstance(source, VideoFile):
         return [source.path]

@@ -10,7 +10,7 @@ from typing import Self
 
 from kinema.streaming.frame_queue import Frame, FrameQueue
 from kinema.streaming.lag import Lag
-from kinema.streaming.sources import Opened, Picture, Source, StreamError
+from kinema.streaming.source import Opened, Picture, Source, StreamError
 
 _LONGEST_WAIT_S = 30.0
 _GRACE_S = 5.0
