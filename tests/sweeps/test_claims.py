@@ -1,5 +1,7 @@
 """Verdicts by the interval, against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from kinema.sweeps.claims import judge, read_claim, verdict_table
@@ -67,6 +69,7 @@ def test_one_seed_decides_nothing():
         ({"variant": "a", "over": "b", "above": "b"}, "is not understood"),
         ({"variant": "a", "near": "b"}, "add by, in points"),
         ({"variant": "a", "above": "c"}, "names 'c', which is no variant"),
+        ({"variant": "a", "at_most": 9, "metric": "loss"}, "about 'loss', which is none of top1, top5, top1_shuffled"),
     ],
 )
 def test_claims_that_are_none(claim, told):
@@ -79,3 +82,14 @@ def test_what_we_expect_is_told_apart_from_what_a_paper_says():
     theirs = read_claim({"variant": "a", "above": "b", "paper": "+9.4"}, variants)
     ours = read_claim({"variant": "a", "at_most": 50}, variants)
     assert theirs.source == "+9.4" and ours.source == "our expectation"
+
+
+def test_a_claim_about_another_order_of_frames_reads_its_column_and_says_so():
+    backwards = [replace(row, top1_reversed=share) for row, share in zip(PAIR[:3], (0.01, 0.02, 0.03), strict=True)]
+    claim = read_claim({"variant": "a", "at_most": 5, "metric": "top1_reversed"}, ["a", "b"])
+    assert str(claim) == "a (reversed) at most 5 %" and judge(claim, backwards)[0] == "agrees"
+    assert judge(claim, PAIR) == ("undecided", None)  # those runs were not asked for it
+    assert (
+        str(read_claim({"variant": "a", "above": "b", "by": 2, "metric": "top5"}, ["a", "b"]))
+        == "a (top-5) above b by 2 points"
+    )

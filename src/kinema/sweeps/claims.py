@@ -5,6 +5,7 @@
     {variant: frozen, near: plain, by: 2}  within 2 points
     {variant: space, at_most: 50}          the mean over seeds is at most 50 %
     {variant: joint, at_least: 90}
+    {variant: tsm, at_most: 15, metric: top1_reversed}    with the frames of every video in reverse
 
 A claim with `paper` is the paper's, one without is our own expectation; tables keep the two apart. "above" is about the
 direction alone unless it has `by`: the paper's figure stands beside what was measured.
@@ -22,6 +23,14 @@ from kinema.sweeps.collect import Difference, RunRow, mean_interval, paired_diff
 Verdict = Literal["agrees", "disagrees", "undecided"]
 Kind = Literal["above", "near", "at_most", "at_least"]
 _KINDS = get_args(Kind)
+_METRICS = {
+    "top1": "",
+    "top5": " (top-5)",
+    "top1_shuffled": " (shuffled)",
+    "top1_reversed": " (reversed)",
+    "top1_frozen": " (frozen)",
+}
+"""Columns that a claim can be about, and what tables say of them behind the variant."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,12 @@ class Claim:
         return self.paper or "our expectation"
 
     def __str__(self) -> str:
+        subject = self.variant + _METRICS[self.metric]
         if self.kind == "above":
-            return f"{self.variant} above {self.other}" + (f" by {self.points:g} points" if self.points else "")
+            return f"{subject} above {self.other}" + (f" by {self.points:g} points" if self.points else "")
         if self.kind == "near":
-            return f"{self.variant} within {self.points:g} points of {self.other}"
-        return f"{self.variant} {self.kind.replace('_', ' ')} {self.points:g} %"
+            return f"{subject} within {self.points:g} points of {self.other}"
+        return f"{subject} {self.kind.replace('_', ' ')} {self.points:g} %"
 
 
 def read_claim(told: Any, variants: Sequence[str]) -> Claim:
@@ -77,12 +87,16 @@ def read_claim(told: Any, variants: Sequence[str]) -> Claim:
             raise ValueError(f"a claim names {name!r}, which is no variant; the variants are {', '.join(variants)}")
     if kind == "near" and "by" not in told:
         raise ValueError(f"the claim {dict(told)!r} does not say how near; add by, in points")
+    metric = told.get("metric", "top1")
+    if metric not in _METRICS:
+        raise ValueError(f"a claim is about {metric!r}, which is none of {', '.join(_METRICS)}")
     points = float(told.get("by", 0) if other is not None else told[kind])
-    return Claim(told["variant"], cast(Kind, kind), other, points, told.get("paper", ""), told.get("metric", "top1"))
+    return Claim(told["variant"], cast(Kind, kind), other, points, told.get("paper", ""), metric)
 
 
 def judge(claim: Claim, rows: Sequence[RunRow]) -> tuple[Verdict, Difference | None]:
     """The verdict of some runs, and what was measured, in shares; undecided without two seeds."""
+    rows = [row for row in rows if getattr(row, claim.metric) is not None]
     try:
         if claim.other is not None:
             measured = paired_difference(rows, claim.variant, claim.other, claim.metric)
