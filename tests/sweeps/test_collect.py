@@ -1,8 +1,10 @@
 """Statistics over runs, against numbers worked out by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 
 from kinema.sweeps.collect import (
     markdown_table,
@@ -73,6 +75,20 @@ def test_pictures(runs, tmp_path):
     draw_curves(tmp_path / "curves.png", {"tsm": [curve]}, ceiling=0.5)
     draw_bars(tmp_path / "bars.png", read_runs([runs]))
     assert (tmp_path / "curves.png").stat().st_size > 5000 < (tmp_path / "bars.png").stat().st_size
+
+
+def test_bars_show_other_orders_of_frames_where_all_runs_have_them(runs, tmp_path, monkeypatch):
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *rest, **options: drawn.append(figure))
+    rows = [replace(row, top1_shuffled=0.25, top1_reversed=0.125, top1_frozen=None) for row in read_runs([runs])]
+    draw_bars(tmp_path / "a.png", rows)
+    draw_bars(tmp_path / "b.png", [replace(rows[0], top1_shuffled=None, top1_reversed=None), *rows[1:]])
+    assert [[text.get_text() for text in legend.get_texts()] for legend in drawn[0].legends] == [
+        ["frames shuffled", "reversed"]
+    ]
+    marks = {held.get_label(): held.get_offsets() for held in drawn[0].axes[0].collections}
+    assert set(marks["reversed"][:, 1]) == {12.5} and len(marks["reversed"]) == len({row.variant for row in rows})
+    assert not drawn[1].legends
 
 
 def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_path):

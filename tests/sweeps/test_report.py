@@ -93,6 +93,18 @@ def test_no_finished_run_makes_no_table(experiment):
         report(experiment, read_sweep(experiment / "sweep.yaml"))
 
 
+def test_runs_of_another_configuration_alone_make_no_table_and_leave_no_picture(experiment):
+    report(experiment, fill(experiment, ALL))
+    file = experiment / "sweep.yaml"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"all": {"trainer.max_epochs": 99}}))
+    text = report(experiment, read_sweep(file))
+    assert "No finished run of the configuration of now is recorded." in text and "agrees" not in text
+    assert (
+        "**Left out**, being of another configuration than that of the sweep now: none, seed 0: 50.0% after 1" in text
+    )
+    assert "**Not run yet**: none seed 0" in text and not (experiment / "figure.png").exists()
+
+
 def test_the_table_of_all_experiments(experiment):
     write_index(experiment.parent, command="python x.py")
     text = (experiment.parent / "README.md").read_text()

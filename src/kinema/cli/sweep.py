@@ -148,7 +148,7 @@ def _output(options: argparse.Namespace) -> Path:
 
 
 def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
-    if not state.rows:
+    if not state.recorded:
         return
     folder = _output(options)
     readme = folder / "README.md"

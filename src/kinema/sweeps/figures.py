@@ -9,6 +9,12 @@ from statistics import fmean
 from kinema.sweeps.collect import RunRow
 
 _NAME_HEIGHT = 6.0  # of a line of text, in percent of the axis
+_ORDERS = {
+    "top1_shuffled": ("frames shuffled", "D", "C1"),
+    "top1_reversed": ("reversed", "<", "C3"),
+    "top1_frozen": ("frozen", "s", "C2"),
+}
+"""Columns of other orders of frames: what they are called, their mark and its colour."""
 
 
 def draw_curves(
@@ -70,6 +76,8 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
 def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: str | None = None) -> None:
     """Draw the mean top-1 of each variant, every seed as a dot; upright for few variants, lying for many.
 
+    Where all runs were evaluated with frames in other orders, the means of those stand in the bars as marks.
+
     Args:
         path: Picture to write.
         rows: Finished runs.
@@ -92,11 +100,22 @@ def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: 
         if lying:
             axes.barh(place, mean, color=colour, alpha=0.6, height=0.7)
             axes.scatter(dots, [place] * len(dots), color="black", s=12, zorder=3, clip_on=False)
-            axes.annotate(f"{mean:.1f}", (1, place), va="center", fontsize=8)
+            axes.annotate(f"{mean:.1f}", (101.5, place), va="center", fontsize=8, annotation_clip=False)
         else:
             axes.bar(place, mean, color=colour, alpha=0.6, width=0.6)
             axes.scatter([place] * len(dots), dots, color="black", s=14, zorder=3, clip_on=False)
-            axes.annotate(f"{mean:.1f}", (place, 2), ha="center")
+            axes.annotate(f"{mean:.1f}", (place, 101.5), ha="center", annotation_clip=False)
+    for column, (name, mark, colour) in _ORDERS.items():
+        shares = {variant: [getattr(row, column) for row in rows if row.variant == variant] for variant in variants}
+        if any(share is None for found in shares.values() for share in found):
+            continue
+        means = [100 * fmean(found) for found in shares.values()]
+        places = range(len(variants))
+        x, y = (means, places) if lying else (places, means)
+        style = {"marker": mark, "color": colour, "s": 28, "edgecolors": "white", "linewidths": 0.6, "zorder": 4}
+        axes.scatter(x, y, label=name, clip_on=False, **style)
+    if axes.get_legend_handles_labels()[1]:
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     label, limits = "top-1 on validation videos, %", (0, 100)
     title = "\n".join(textwrap.wrap(title, width=int(9 * size[0])))
     if lying:
@@ -105,7 +124,8 @@ def draw_bars(path: Path, rows: Sequence[RunRow], *, title: str = "", baseline: 
         axes.set(xlabel=label, xlim=limits, title=title)
     else:
         axes.set_xticks(range(len(variants)), variants)
-        axes.set(ylabel=label, ylim=limits, title=title)
+        axes.set(ylabel=label, ylim=limits)
+        axes.set_title(title, pad=18)
     if baseline is not None and baseline in values:
         line = axes.axvline if lying else axes.axhline
         line(fmean(values[baseline]), color="0.4", linestyle="--", linewidth=1)

@@ -64,6 +64,9 @@ def write_report(
 def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, command: str) -> None:
     """Write where a sweep stands into its folder: `figure.png`, and the table and verdicts in `README.md`.
 
+    Where nothing but runs of another configuration, or failed ones, is recorded, the README says that, and the picture of
+    what was there before is taken away.
+
     Args:
         sweep: The sweep.
         state: What has been run of it.
@@ -71,19 +74,25 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
         command: The command that runs the sweep and writes this.
 
     Raises:
-        FileNotFoundError: If no run has finished.
+        FileNotFoundError: If no run is recorded.
         ValueError: If the README has no place for results.
     """
     rows = list(state.rows)
-    if not rows:
+    marks, told = result_marks(sweep.part), f"```bash\n{command}\n```"
+    if not state.recorded:
         raise FileNotFoundError(f"no run of the sweep {sweep.name} has finished; start it with 'kinema sweep'")
+    if not rows:
+        (folder / sweep.figure).unlink(missing_ok=True)
+        parts = ["No finished run of the configuration of now is recorded.", *_flags(state), told]
+        insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
+        return
     draw_bars(folder / sweep.figure, rows, title=sweep.title or sweep.name.replace("_", " "), baseline=sweep.baseline)
     baseline = sweep.baseline if any(row.variant == sweep.baseline for row in rows) else None
     parts = [markdown_table(rows, baseline=baseline), f"![Top-1 of every variant; dots are seeds]({sweep.figure})"]
     if sweep.claims:
         parts.append(verdict_table(sweep.claims, rows))
-    parts += [*_flags(state), _provenance(rows, sweep.results), f"```bash\n{command}\n```"]
-    insert_results(folder / "README.md", "\n\n".join(parts), marks=result_marks(sweep.part))
+    parts += [*_flags(state), _provenance(rows, sweep.results), told]
+    insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
 
 
 def _flags(state: SweepStatus) -> list[str]:

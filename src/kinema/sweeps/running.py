@@ -29,6 +29,11 @@ class SweepStatus:
     failed: tuple[RunRow, ...]
     foreign: tuple[RunRow, ...]
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there is anything to tell of."""
+        return bool(self.rows or self.failed or self.foreign)
+
 
 def sweep_status(sweep: Sweep, table: Path, extra: Sequence[str] = ()) -> SweepStatus:
     """Read the table of a sweep.
