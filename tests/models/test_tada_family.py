@@ -222,3 +222,21 @@ def test_a_layer_called_outside_its_backbone_says_so():
     model = kinema.create_model("tadaformer_nano", 5)
     with pytest.raises(RuntimeError, match="called outside its backbone"):
         model.backbone.trunk.forward_features(torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("name", ["tadaconvnext_nano", "tadaconvnextv2_nano"])
+def test_values_a_convnext_learns_from_without_image_weights(name):
+    """Branches as loud as what they are added to; the authors' are silent for hundreds of steps."""
+    scratch, authors = (kinema.create_model(name, num_classes=3, **given) for given in ({}, {"weight_init": "authors"}))
+    for network, scale in ((scratch, None), (authors, 0.02)):
+        for stage in network.backbone.trunk.stages:
+            for block in stage.blocks:
+                torch.testing.assert_close(block.gamma, torch.full_like(block.gamma, 1.0 if scale is None else 1e-6))
+                for layer in (block.mlp.fc1, block.mlp.fc2):
+                    wanted = layer.in_features**-0.5 if scale is None else scale
+                    assert layer.weight.std().item() == pytest.approx(wanted, rel=0.15)
+                    assert not layer.bias.any()
+    with pytest.raises(ValueError, match="weight_init='zeros' is unknown; give one of authors, scratch"):
+        kinema.create_model(name, num_classes=3, weight_init="zeros")
+    tiny = kinema.create_model(name.replace("nano", "tiny"), num_classes=3)
+    assert tiny.backbone.trunk.stages[0].blocks[0].gamma.max() < 1e-5  # what gets image weights starts as theirs

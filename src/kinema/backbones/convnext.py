@@ -5,12 +5,13 @@ from typing import Any, Literal, Unpack
 
 from jaxtyping import Float
 from timm.models.convnext import ConvNeXt as TimmConvNeXt
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinema.backbones.drop_path import check_rate, drop_whole_clips
 from kinema.backbones.frames import Filling, FrameBackbone
 from kinema.backbones.holes import Hole, LayerFactory, Site
 from kinema.backbones.streaming import StreamState
+from kinema.backbones.weight_init import WeightInit, check_weight_init
 
 _SMALLEST = 32  # pixels: the last of the four stages would see none of a smaller frame
 
@@ -69,17 +70,21 @@ def convnext(
     width: int = 96,
     activation: Literal["gelu", "quick_gelu"] = "gelu",
     drop_path: float = 0.0,
+    weight_init: WeightInit = "authors",
     in_channels: int = 3,
     stem: LayerFactory | None = None,
     **filling: Unpack[Filling],
 ) -> ConvNeXtBackbone:
-    """timm's ConvNeXt: patches of 4 x 4, depthwise 7 x 7 convolutions, layer scale starting at 1e-6.
+    """timm's ConvNeXt: patches of 4 x 4, depthwise 7 x 7 convolutions, layer scale.
 
     Args:
         depths: Number of blocks in each of the four stages, which are named "stages.0.blocks" to "stages.3.blocks".
         width: Channels of the first stage, doubled from each stage to the next.
         activation: Between the two linear layers of a block.
         drop_path: Rate of stochastic depth at the last block, rising from 0 at the first; drawn for each clip.
+        weight_init: "authors": linear layers and convolutions truncated normal 0.02, layer scale 1e-6, for weights that come
+            from images. "scratch": those that mix channels truncated normal 1 / sqrt(inputs), layer scale 1. From the authors'
+            values a small network hears of its branches after hundreds of steps for the first time.
         in_channels: Channels of the clip.
         stem: See `ConvNeXtBackbone`.
         filling: Operators for the holes; every block may hold a mixer. The norm behind a convolution sees frames
@@ -92,6 +97,7 @@ def convnext(
         ValueError: If there are not four stages of at least one block, or the rate is not in [0, 1).
     """
     check_rate(drop_path)
+    check_weight_init(weight_init)
     if len(depths) != 4 or any(depth < 1 for depth in depths):
         raise ValueError(f"depths={tuple(depths)}: a ConvNeXt has four stages of at least one block each")
     dims = tuple(width * 2**stage for stage in range(4))
@@ -103,6 +109,8 @@ def convnext(
         act_layer=activation,
         drop_path_rate=drop_path,
     )
+    if weight_init == "scratch":
+        _start_from_nothing(trunk)
     spatial = (("conv_dw", "norm"),)
     sites = [
         Site(f"stages.{stage}.blocks", index, "conv_dw", channels, channels, spatial=spatial)
@@ -112,3 +120,12 @@ def convnext(
     return ConvNeXtBackbone(
         trunk, sites, stem=stem, num_features=trunk.num_features, in_channels=in_channels, **filling
     )
+
+
+def _start_from_nothing(trunk: TimmConvNeXt) -> None:
+    """A branch says as much as what it is added to, whatever the width."""
+    for name, parameter in trunk.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.ones_(parameter)
+        elif parameter.ndim > 1 and parameter.shape[1] > 1:  # not the depthwise kernels, which a norm follows
+            nn.init.trunc_normal_(parameter, std=parameter[0].numel() ** -0.5)

@@ -12,14 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from kinema.backbones.drop_path import check_rate
 from kinema.backbones.streaming import StreamState
+from kinema.backbones.weight_init import WeightInit, check_weight_init
 from kinema.shapes import AttentionMaps, ClipTokens
 
 Position = Literal["none", "space", "space_time"]
 POSITIONS: tuple[Position, ...] = get_args(Position)
 PositionResize = Literal["smooth", "nearest", "none"]
 POSITION_RESIZES: tuple[PositionResize, ...] = get_args(PositionResize)
-WeightInit = Literal["authors", "scratch"]
-WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 
 BlockFactory = Callable[[int, float], nn.Module]
 """Builds a block on `ClipTokens` from the size of the embedding and its rate of stochastic depth."""
@@ -135,6 +134,7 @@ class SpaceTimeTransformer(PatchTransformer):
         weight_init: WeightInit = "authors",
     ) -> None:
         check_rate(drop_path)
+        check_weight_init(weight_init)
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"patch_size={patch_size} does not divide image_size={image_size}; give a divisor")
         if depth < 1 or num_frames < 1:
@@ -142,7 +142,6 @@ class SpaceTimeTransformer(PatchTransformer):
         for what, value, known in (
             ("position", position, POSITIONS),
             ("position_resize", position_resize, POSITION_RESIZES),
-            ("weight_init", weight_init, WEIGHT_INITS),
         ):
             if value not in known:
                 raise ValueError(f"{what}={value!r} is unknown; give one of {', '.join(known)}")

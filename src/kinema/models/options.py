@@ -216,9 +216,12 @@ class TAdaConvNeXtOptions(ClipOptions, CalibrationOptions, total=False):
         version, "avg" for the second.
     drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.4 for the first version; 0.2, 0.4 and 0.6
         for tiny, small and base of the second; 0 for nano.
+    weight_init: Values that parameters start from: "authors", theirs, or "scratch" for a network that gets no
+        image weights. Default "authors", "scratch" for nano.
     """
 
     drop_path: float
+    weight_init: Literal["authors", "scratch"]
 
 
 class TAdaConvNeXtNanoOptions(TAdaConvNeXtOptions, SizeOptions, total=False):

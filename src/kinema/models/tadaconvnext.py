@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Literal, Unpack
 
 from kinema.backbones.convnext import convnext
+from kinema.backbones.weight_init import WeightInit
 from kinema.models.calibration import calibration_filling
 from kinema.models.network import ClipNetwork
 from kinema.models.options import TAdaConvNeXtNanoOptions, TAdaConvNeXtOptions
@@ -21,7 +22,9 @@ def tadaconvnext_nano(
 ) -> ClipNetwork:
     """TAdaConvNeXt for frames of about 64 pixels; its size is an option."""
     depths, width = options.pop("depths", NANO[0]), options.pop("width", NANO[1])
-    return _first_version(depths, width, num_classes, num_frames, **{"drop_path": 0.0, **options})
+    return _first_version(
+        depths, width, num_classes, num_frames, **{"drop_path": 0.0, "weight_init": "scratch", **options}
+    )
 
 
 def tadaconvnext_tiny(
@@ -59,6 +62,7 @@ def on_convnext(
     num_frames: int,
     *,
     drop_path: float,
+    weight_init: WeightInit = "authors",
     dropout: float = 0.5,
     in_channels: int = 3,
     **options: Any,
@@ -75,6 +79,7 @@ def on_convnext(
         width=width,
         activation=activation,
         drop_path=drop_path,
+        weight_init=weight_init,
         in_channels=in_channels,
         stem=partial(TubeletConv.like, std=0.02),  # pyrefly: ignore
         **filling,

@@ -14,7 +14,9 @@ def tadaconvnextv2_nano(
 ) -> ClipNetwork:
     """TAdaConvNeXtV2 for frames of about 64 pixels; its size is an option."""
     depths, width = options.pop("depths", NANO[0]), options.pop("width", NANO[1])
-    return _second_version(depths, width, num_classes, num_frames, **{"drop_path": 0.0, **options})
+    return _second_version(
+        depths, width, num_classes, num_frames, **{"drop_path": 0.0, "weight_init": "scratch", **options}
+    )
 
 
 def tadaconvnextv2_tiny(

@@ -19,6 +19,8 @@ class TAdaConvNeXt(VideoClassifier):
         version: 1 or 2.
         num_frames: Frames of a clip; only routing `per_frame` depends on it.
         drop_path: Rate of stochastic depth at the last block.
+        weight_init: Values that parameters start from: `authors` for a network that gets image weights, or `scratch`;
+            `authors` when None, `scratch` for size nano.
         depths: Blocks in each of the four stages, for size nano.
         width: Channels of the first stage, for size nano.
         calibration: Axes of the kernels that carry a factor.
@@ -45,6 +47,7 @@ class TAdaConvNeXt(VideoClassifier):
         version: Literal[1, 2] = 2,
         num_frames: int | None = None,
         drop_path: float | None = None,
+        weight_init: Literal["authors", "scratch"] | None = None,
         depths: Sequence[int] | None = None,
         width: int | None = None,
         calibration: Literal["cin", "cout", "cin+cout", "kernel", "cin+cout+kernel"] | None = None,
@@ -88,6 +91,7 @@ class TAdaConvNeXt(VideoClassifier):
         of_the_version = {
             "num_frames": num_frames,
             "drop_path": drop_path,
+            "weight_init": weight_init,
             "depths": None if depths is None else tuple(depths),
             "width": width,
             "calibration": calibration,
