@@ -68,7 +68,9 @@ def test_every_rank_gets_its_batches(motion, shards, monkeypatch):
         monkeypatch.setattr("kinema.data.datamodule.VideoDataModule._rank", lambda self, rank=rank: (rank, 2))
         for data in (files := module(motion), sharded := module("nowhere", shards=str(shards))):
             data.train_dataloader().batches.set_epoch(3)
-        for one, other in zip(files.train_dataloader(), sharded.train_dataloader(), strict=True):
+        batches = list(zip(files.train_dataloader(), sharded.train_dataloader(), strict=True))
+        assert batches
+        for one, other in batches:
             same(one, other)
 
 
