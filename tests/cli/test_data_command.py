@@ -3,10 +3,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from kinema.cli import main
 from kinema.cli.profile import network_options, split_options
+
+from archives import write_frames
+from painted import paint
 
 
 def test_motion_is_made_checked_and_found_damaged(tmp_path, capsys):
@@ -41,6 +45,41 @@ def test_a_manifest_is_checked_below_its_root(tmp_path, capsys):
     (tmp_path / "list.csv").write_text("path,label\n../up.mp4,walk\n")
     assert main(["data", "check", str(tmp_path / "list.csv")]) == 1
     assert "leaves the data root" in capsys.readouterr().err
+
+
+def test_folders_of_pictures_are_checked(tmp_path, capsys):
+    frames = np.stack([paint(number) for number in range(4)])
+    for name in ("a", "b/c", "renamed", "gap"):
+        write_frames(tmp_path / "videos" / name, frames)
+    (tmp_path / "videos/renamed/00001.jpg").rename(tmp_path / "videos/renamed/first.jpg")
+    (tmp_path / "videos/gap/00002.jpg").unlink()
+    check = ["data", "check", str(tmp_path / "videos"), "--frames", "{:05d}.jpg", "--frames-fps", "12"]
+    assert main([*check, "--csv", str(tmp_path / "found.csv")]) == 1
+    out = capsys.readouterr().out
+    assert "4 videos: 2 ok, 0 damaged, 2 undecodable; 8 frames" in out
+    assert "00002.jpg is missing" in out and "00001.jpg is missing" in out
+    rows = {row["path"]: row for row in csv.DictReader((tmp_path / "found.csv").read_text().splitlines())}
+    whole = rows[str(tmp_path / "videos/b/c")]
+    assert (whole["status"], whole["num_frames"], float(whole["fps"]), whole["container"]) == (
+        "ok",
+        "4",
+        12,
+        "pictures",
+    )
+
+    (tmp_path / "list.csv").write_text("path,label\nvideos/a,walk\nvideos/gap,run\n")
+    assert main(["data", "check", str(tmp_path / "list.csv"), *check[3:]]) == 1
+    assert "2 videos: 1 ok, 0 damaged, 1 undecodable" in capsys.readouterr().out
+
+
+def test_pictures_without_their_template(tmp_path, capsys):
+    write_frames(tmp_path / "a", np.stack([paint(0)]))
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "with --frames folders of pictures" in capsys.readouterr().err
+    assert main(["data", "check", str(tmp_path), "--frames", "img_{:05d}.png"]) == 1
+    assert "folders of pictures such as img_00001.png count" in capsys.readouterr().err
+    assert main(["data", "check", str(tmp_path), "--frames", "00001.jpg"]) == 1
+    assert "no template of file names" in capsys.readouterr().err
 
 
 def test_nothing_to_check_and_an_impossible_set(tmp_path, capsys):

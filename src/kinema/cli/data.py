@@ -45,6 +45,10 @@ def run(arguments: Sequence[str]) -> int:
     check.add_argument(
         "source", type=Path, help="a video, a folder of videos, a manifest, or a folder of the motion set"
     )
+    check.add_argument(
+        "--frames", metavar="TEMPLATE", help="videos are folders of pictures with names such as {:05d}.jpg"
+    )
+    check.add_argument("--frames-fps", type=float, default=30, help="pictures per second in such folders; 30")
     check.add_argument("--root", type=Path, help="data root of a manifest; its folder when not given")
     check.add_argument("--workers", type=int, default=None, help="processes; one per core when not given")
     check.add_argument("--csv", type=Path, help="also write what was found to this file")
@@ -169,16 +173,22 @@ def _untrimmed(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from kinema.data.decoding.frame_folder import FrameFolders
     from kinema.data.inspection import inspect_videos
-    from kinema.data.manifest import VIDEO_SUFFIXES, ManifestError, read_manifest, resolve
+    from kinema.data.manifest import VIDEO_SUFFIXES, read_manifest, resolve
 
     source: Path = options.source
     try:
+        folders = None if options.frames is None else FrameFolders(options.frames, options.frames_fps)
         if source.is_file() and source.suffix == ".csv":
             root = options.root or source.parent
             manifest = read_manifest(source.absolute(), root=root)
             paths = list(dict.fromkeys(resolve(record, root) for record in manifest.records))
             print(f"{source}: {len(manifest)} samples of {len(manifest.class_names)} classes in {len(paths)} files")
+        elif source.is_dir() and folders is not None:
+            suffix = Path(folders.template).suffix
+            # Whatever its pictures are called: a folder with a wrong name in it shall be told of, not passed over.
+            paths = sorted({path.parent for path in source.rglob(f"*{suffix}")})
         elif source.is_dir():
             paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         elif not source.exists():
@@ -186,13 +196,18 @@ def _check(options: argparse.Namespace) -> int:
             return 1
         else:
             paths = [source]
-    except ManifestError as error:
+    except ValueError as error:
         print(f"kinema: {error}", file=sys.stderr)
         return 1
     if not paths:
-        print(f"kinema: no video below {source}; files ending in {sorted(VIDEO_SUFFIXES)} count", file=sys.stderr)
+        counting = (
+            f"files ending in {sorted(VIDEO_SUFFIXES)} count, and with --frames folders of pictures"
+            if folders is None
+            else f"folders of pictures such as {folders.template.format(1)} count"
+        )
+        print(f"kinema: no video below {source}; {counting}", file=sys.stderr)
         return 1
-    found = inspect_videos(paths, num_workers=options.workers)
+    found = inspect_videos(paths, folders=folders, num_workers=options.workers)
     if options.csv:
         _write(options.csv, found)
     num_problems = sum(facts.status != "ok" for facts in found)

@@ -133,20 +133,30 @@ def inspect_pictures(
 
 
 def inspect_videos(
-    paths: Sequence[str | Path], *, num_workers: int | None = None, progress: bool = True, sha256: bool = False
+    paths: Sequence[str | Path],
+    *,
+    folders: FrameFolders | None = None,
+    num_workers: int | None = None,
+    progress: bool = True,
+    sha256: bool = False,
 ) -> list[VideoFacts]:
     """Inspect many videos at a time, in the order given.
 
     Args:
-        paths: Files.
+        paths: Files; with `folders`, folders of pictures.
+        folders: How folders of pictures are read; None where videos are files.
         num_workers: Videos decoded at a time (in threads, which FFmpeg lets run); one per core by default.
         progress: Show a bar with the time left on stderr.
         sha256: Also hash each file.
     """
     pool = ThreadPoolExecutor(num_workers or cpu_count() or 1)
+
+    def inspect(path: str | Path) -> VideoFacts:
+        return inspect_video(path, sha256=sha256) if folders is None else inspect_pictures(path, folders, sha256=sha256)
+
     with progress_bar(progress) as bar, pool:
         try:
-            results = pool.map(lambda path: inspect_video(path, sha256=sha256), paths)
+            results = pool.map(inspect, paths)
             return list(bar.track(results, total=len(paths), description="decoding videos"))
         except BaseException:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C, do not decode the rest first
