@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kinema.evaluation.metrics import video_metrics, write_task_scores
-from kinema.evaluation.task_views import TaskViewScores, joint_scores, rank_of
+from kinema.evaluation.task_views import TaskViewScores, combine_averaged, joint_scores, rank_of
 from kinema.evaluation.views import IncompleteEvaluationError
 
 SIZES = {"verb": 2, "noun": 3}
@@ -98,6 +98,17 @@ def test_ranks_against_a_slow_form():
         order = sorted(action, key=action.get, reverse=True)
         assert int(videos.rank[video]) == order.index((verb, noun))
         assert tuple(videos.guesses[video].tolist()) == order[0]
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_averages_alone_give_the_fused_rank(average):
+    generator = torch.Generator().manual_seed(1)
+    verbs, nouns = (torch.randn(30, size, generator=generator).softmax(1).tolist() for size in SIZES.values())
+    labels = [(video % 2, video % 3) for video in range(6)]
+    videos = collect(verbs, nouns, labels, views=5, average=average, decoded=[True] * 5 + [False])
+    again = combine_averaged(videos.tasks, average=average)
+    assert again.rank.tolist() == again.fused_rank.tolist() == videos.fused_rank.tolist()
+    assert again.rank[5] == 6
 
 
 def test_equal_scores_do_not_make_every_label_right():

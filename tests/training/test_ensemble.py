@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kinema.cli import main
-from kinema.evaluation.metrics import read_scores, write_scores
+from kinema.evaluation.metrics import read_scores, read_task_scores, video_metrics, write_scores, write_task_scores
+from kinema.evaluation.task_views import combine_averaged
 from kinema.evaluation.views import VideoScores
 from kinema.training.ensemble import EnsembleError, average_runs
 
@@ -126,3 +127,80 @@ def test_runs_that_do_not_fit_are_refused(record, tmp_path, capsys):
         average_runs([one])
     assert main(["ensemble", str(one), str(one), "--part", "test"]) == 1
     assert "holds no test_scores.csv; evaluate it first: kinema test" in capsys.readouterr().err
+
+
+VERBS, NOUNS = {"verb": ["cut", "take"]}, {"noun": ["a.b", "knife", "pan"]}
+CUT, TAKE = [0.7, 0.3], [0.4, 0.6]
+
+
+@pytest.fixture
+def record_tasks(tmp_path):
+    """Write a run folder that holds scores of verbs and nouns."""
+
+    def write(name, verbs, nouns, *, labels=((0, 1), (1, 2)), lost=(), average="probabilities", classes=VERBS | NOUNS):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.yaml").write_text("{}")
+        decoded = torch.tensor([row not in lost for row in range(len(verbs))])
+        tasks = {}
+        for place, (task, rows) in enumerate(zip(classes, (verbs, nouns), strict=True)):
+            scores = torch.tensor(rows, dtype=torch.float64)
+            scores[~decoded] = float("nan")
+            own = torch.tensor([label[place] for label in labels])
+            tasks[task] = VideoScores(torch.arange(len(rows)), scores, own, decoded, torch.ones(len(rows)).int())
+        videos = combine_averaged(tasks, average=average)
+        write_task_scores(folder / "val_scores.csv", videos, NAMES[: len(verbs)], classes)
+        return folder
+
+    return write
+
+
+def test_verbs_and_nouns_are_averaged_and_then_multiplied(record_tasks, tmp_path, capsys):
+    # first video: means verb .55 .45, noun .35 .4 .25: cut knife, right; second: verb .4 .6, noun .2 .4 .4: knife by its id
+    one = record_tasks("one", [CUT, TAKE], [[0.5, 0.3, 0.2], [0.2, 0.6, 0.2]])
+    two = record_tasks("two", [[0.4, 0.6], TAKE], [[0.2, 0.5, 0.3], [0.2, 0.2, 0.6]])
+    mean = average_runs([one, two])
+    torch.testing.assert_close(mean.videos.tasks["verb"].scores[0], torch.tensor([0.55, 0.45]).double())
+    torch.testing.assert_close(mean.videos.tasks["noun"].scores[0], torch.tensor([0.35, 0.4, 0.25]).double())
+    assert mean.videos.guesses.tolist() == [[0, 1], [1, 1]] and mean.videos.rank.tolist() == [0, 1]
+    metrics = video_metrics(mean.videos)
+    assert (metrics["action_top1"], metrics["verb_top1"], metrics["noun_top1"]) == (0.5, 1.0, 0.5)
+    # alone, the first is wrong about both nouns, the second about the first verb
+    assert [video_metrics(member)["top1"] for member in mean.members] == [0.0, 0.5]
+
+    assert main(["ensemble", str(one), str(two), "--output", str(tmp_path / "mean")]) == 0
+    assert "top-1 50.0%, top-5 100.0% (verb 100.0%, noun 50.0%) on 2 videos" in capsys.readouterr().out
+    tasks, names, classes = read_task_scores(tmp_path / "mean" / "val_scores.csv")
+    assert names == NAMES[:2] and classes == VERBS | NOUNS and tasks["noun"].labels.tolist() == [1, 2]
+    torch.testing.assert_close(tasks["noun"].scores, mean.videos.tasks["noun"].scores)
+    assert json.loads((tmp_path / "mean" / "metrics.json").read_text())["action_top1"] == 0.5
+
+
+def test_logits_of_verbs_and_nouns_become_probabilities_behind_the_mean(record_tasks):
+    # mean logits: verb 1 0, noun 0 2 .5, so that the true action has e^0 e^2 and one stands above it, e^1 e^2. Products of
+    # logits would be 0 for it, as for all of the second verb, and three would stand above.
+    one = record_tasks("one", [[2.0, 0.0]], [[0.0, 3.0, 0.5]], labels=[(1, 1)], average="logits")
+    two = record_tasks("two", [[0.0, 0.0]], [[0.0, 1.0, 0.5]], labels=[(1, 1)], average="logits")
+    videos = average_runs([one, two]).videos
+    assert videos.guesses.tolist() == [[0, 1]] and videos.rank.tolist() == [1]
+
+
+def test_an_action_that_one_run_lost_counts_as_wrong(record_tasks):
+    nouns = [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
+    one, two = record_tasks("one", [CUT, TAKE], nouns, lost=[1]), record_tasks("two", [CUT, TAKE], nouns)
+    videos = average_runs([one, two]).videos
+    assert videos.decoded.tolist() == [True, False] and videos.rank.tolist() == [0, 6]
+    assert video_metrics(videos)["top1"] == 0.5
+
+
+def test_tasks_that_do_not_fit_are_refused(record, record_tasks):
+    nouns = [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]
+    one = record_tasks("one", [CUT, TAKE], nouns)
+    with pytest.raises(EnsembleError, match="tell different things of a video: one label and verb and noun"):
+        average_runs([one, record("single", ONE)])
+    with pytest.raises(EnsembleError, match="have different classes of noun: 3 and 3"):
+        average_runs(
+            [one, record_tasks("other", [CUT, TAKE], nouns, classes=VERBS | {"noun": ["a.b", "pan", "knife"]})]
+        )
+    with pytest.raises(EnsembleError, match=r"label 1 videos differently, b.mp4 being knife and pan"):
+        average_runs([one, record_tasks("labels", [CUT, TAKE], nouns, labels=((0, 1), (1, 1)))])

@@ -15,7 +15,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write scores and metrics there")
     options = parser.parse_args(arguments[1:])
 
-    from kinema.evaluation.metrics import video_metrics, write_scores
+    from kinema.evaluation.metrics import video_metrics, write_scores, write_task_scores
+    from kinema.evaluation.task_views import TaskScores
     from kinema.training.ensemble import average_runs
 
     try:
@@ -24,7 +25,10 @@ def run(arguments: Sequence[str]) -> int:
         if options.output:
             options.output.mkdir(parents=True, exist_ok=True)
             scores = options.output / f"{options.part}_scores.csv"
-            write_scores(scores, ensemble.videos, ensemble.names, ensemble.class_names)
+            if isinstance(ensemble.videos, TaskScores):
+                write_task_scores(scores, ensemble.videos, ensemble.names, ensemble.class_names)
+            else:
+                write_scores(scores, ensemble.videos, ensemble.names, ensemble.class_names[""])
             told = {"runs": [str(path) for path in ensemble.runs], "weights": ensemble.weights, "part": options.part}
             (options.output / "metrics.json").write_text(json.dumps(metrics | told, indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
@@ -39,4 +43,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _told(metrics: dict[str, float]) -> str:
-    return f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%}"
+    told = f"top-1 {metrics['top1']:.1%}, top-5 {metrics['top5']:.1%}"
+    of_tasks = [
+        f"{name.removesuffix('_top1')} {value:.1%}"
+        for name, value in metrics.items()
+        if name.endswith("_top1") and name not in ("fused_top1", "action_top1")
+    ]
+    return f"{told} ({', '.join(of_tasks)})" if of_tasks else told

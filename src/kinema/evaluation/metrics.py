@@ -109,9 +109,8 @@ def read_scores(path: Path) -> tuple[VideoScores, list[str], list[str]]:
     Raises:
         ValueError: If the file is no table of scores.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        head, *rows = csv.reader(file)
-    if any(column.startswith("label.") for column in head):
+    head, *rows = _table(path)
+    if _tasks_of(head):
         raise ValueError(
             f"{path} holds scores of several tasks, such as verbs and nouns; only runs of one label a video can be read as one "
             "table of scores"
@@ -155,6 +154,55 @@ def write_task_scores(
                     *(f"{score:.8g}" for task in videos.tasks.values() for score in task.scores[row].tolist()),
                 ]
             )
+
+
+def read_task_scores(path: Path) -> tuple[dict[str, VideoScores], list[str], dict[str, list[str]]]:
+    """Read what `write_task_scores` or `write_scores` wrote: the scores of each task, names of videos, classes of each task.
+
+    Videos are numbered by their row. Which place the true combination had in each view is not in the file. Where videos have
+    one label, there is one task, of the name "".
+
+    Raises:
+        ValueError: If the file is no table of scores.
+    """
+    head, *rows = _table(path)
+    names = _tasks_of(head)
+    if not names:
+        videos, videos_names, class_names = read_scores(path)
+        return {"": videos}, videos_names, {"": class_names}
+    if not rows:
+        raise ValueError(f"{path} holds no video; give the val_scores.csv of a run folder")
+    decoded = torch.tensor([row[head.index("decoded")] == "1" for row in rows])
+    num_views = torch.tensor([int(row[head.index("views")]) for row in rows])
+    first = head.index("views") + 1
+    tasks: dict[str, VideoScores] = {}
+    classes: dict[str, list[str]] = {}
+    for task in names:
+        columns = [column for column in range(first, len(head)) if head[column].startswith(f"{task}.")]
+        classes[task] = [head[column].removeprefix(f"{task}.") for column in columns]
+        label = head.index(f"label.{task}")
+        tasks[task] = VideoScores(
+            torch.arange(len(rows)),
+            torch.tensor([[float(row[column]) for column in columns] for row in rows], dtype=torch.float64),
+            torch.tensor([classes[task].index(row[label]) for row in rows]),
+            decoded,
+            num_views,
+        )
+    return tasks, [row[0] for row in rows], classes
+
+
+def _table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if not rows:
+        raise ValueError(f"{path} is empty; give the val_scores.csv of a run folder")
+    return rows
+
+
+def _tasks_of(head: Sequence[str]) -> list[str]:
+    """Names of the tasks of a table of scores by its first row; none where videos have one label."""
+    facts = head[: head.index("right")] if head[:1] == ["video"] and "right" in head else []
+    return [column.removeprefix("label.") for column in facts if column.startswith("label.")]
 
 
 def draw_confusion(path: Path, matrix: Int[Tensor, "K K"], class_names: Sequence[str], *, title: str = "") -> None:

@@ -12,6 +12,7 @@ never showed. Scores of actions are not kept, only where the true one stands amo
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -98,6 +99,29 @@ class TaskViewScores(ViewScores):
             ranks.append(rank_of(joint, label) if decoded else joint.numel())
             guesses.append(torch.stack(torch.unravel_index(joint.argmax(), sizes)))
         return TaskScores(tasks, torch.tensor(ranks), torch.tensor(fused_ranks), torch.stack(guesses))
+
+
+def combine_averaged(tasks: Mapping[str, VideoScores], *, average: Average) -> TaskScores:
+    """Combinations of scores of which only the averages over views are known, as files and means of runs hold them.
+
+    `rank` is `fused_rank`: that of products of averaged scores.
+
+    Args:
+        tasks: Scores of each task by its name, of the same videos in the same order.
+        average: What these scores are: of logits, probabilities are taken before they are multiplied.
+    """
+    first = next(iter(tasks.values()))
+    labels = torch.stack([videos.labels for videos in tasks.values()], dim=1)
+    scores = [
+        videos.scores if average == "probabilities" else videos.scores.softmax(dim=1) for videos in tasks.values()
+    ]
+    sizes = tuple(part.shape[1] for part in scores)
+    ranks, guesses = [], []
+    for video, decoded in enumerate(first.decoded.tolist()):
+        joint = joint_scores([part[video : video + 1] for part in scores])
+        ranks.append(rank_of(joint, labels[video]) if decoded else prod(sizes))
+        guesses.append(torch.stack(torch.unravel_index(joint.argmax(), sizes)))
+    return TaskScores(dict(tasks), torch.tensor(ranks), torch.tensor(ranks), torch.stack(guesses))
 
 
 def joint_scores(scores: list[Float[Tensor, "V K"]]) -> Float[Tensor, "..."]:
