@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kinema.evaluation.errors import ConfusedPair, HardVideo, confused_pairs, hardest_videos
-from kinema.evaluation.metrics import read_scores, write_scores
 from kinema.evaluation.row_table import row_table
+from kinema.evaluation.score_files import read_scores, write_scores
 from kinema.evaluation.views import VideoScores
 
 CLASSES = ["cat", "dog", "owl"]

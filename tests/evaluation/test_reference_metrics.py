@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kinema.evaluation.metrics import confusion, video_metrics
+from kinema.evaluation.confusion import confusion
+from kinema.evaluation.metrics import video_metrics
 from kinema.evaluation.views import VideoScores
 
 REFERENCE = json.loads((Path(__file__).parents[1] / "parity" / "classification_metrics.json").read_text())

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from kinema.evaluation.metrics import video_metrics, write_task_scores
+from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.score_files import write_task_scores
 from kinema.evaluation.task_views import TaskViewScores, combine_averaged, joint_scores, rank_of
 from kinema.evaluation.views import IncompleteEvaluationError
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from kinema.evaluation.metrics import confusion, draw_confusion, video_metrics, write_scores
+from kinema.evaluation.confusion import confusion, draw_confusion
+from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.score_files import write_scores
 from kinema.evaluation.views import IncompleteEvaluationError, VideoScores, ViewScores
 
 

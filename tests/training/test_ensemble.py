@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kinema.cli import main
-from kinema.evaluation.metrics import read_scores, read_task_scores, video_metrics, write_scores, write_task_scores
+from kinema.evaluation.metrics import video_metrics
+from kinema.evaluation.score_files import read_scores, read_task_scores, write_scores, write_task_scores
 from kinema.evaluation.task_views import combine_averaged
 from kinema.evaluation.views import VideoScores
 from kinema.training.ensemble import EnsembleError, average_runs

@@ -15,7 +15,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write scores and metrics there")
     options = parser.parse_args(arguments[1:])
 
-    from kinema.evaluation.metrics import video_metrics, write_scores, write_task_scores
+    from kinema.evaluation.metrics import video_metrics
+    from kinema.evaluation.score_files import write_scores, write_task_scores
     from kinema.evaluation.task_views import TaskScores
     from kinema.training.ensemble import average_runs
 

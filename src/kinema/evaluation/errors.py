@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kinema.evaluation.metrics import confusion
+from kinema.evaluation.confusion import confusion
 from kinema.evaluation.views import Average, VideoScores
 
 

@@ -18,16 +18,11 @@ from kinema.checkpoints import init_from
 from kinema.checkpoints.load import Inflation
 from kinema.data.clips import ClipBatch, EvalClips
 from kinema.data.transforms import Normalisation, Normalise
+from kinema.evaluation.confusion import confusion, draw_confusion
 from kinema.evaluation.frame_order import FrameOrder, reorder_frames
 from kinema.evaluation.latency import need_compiler
-from kinema.evaluation.metrics import (
-    confusion,
-    draw_confusion,
-    not_finite,
-    video_metrics,
-    write_scores,
-    write_task_scores,
-)
+from kinema.evaluation.metrics import not_finite, video_metrics
+from kinema.evaluation.score_files import write_scores, write_task_scores
 from kinema.evaluation.task_views import TaskScores, TaskViewScores
 from kinema.evaluation.views import Average, VideoScores, ViewScores
 from kinema.models import create_model

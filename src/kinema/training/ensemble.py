@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kinema.evaluation.metrics import read_task_scores
+from kinema.evaluation.score_files import read_task_scores
 from kinema.evaluation.task_views import TaskScores, combine_averaged
 from kinema.evaluation.views import Average, VideoScores
 from kinema.training.record import RunFolder, find_run
