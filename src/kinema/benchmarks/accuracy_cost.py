@@ -152,6 +152,7 @@ def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     if not points:
         raise ValueError("no network was recorded, so there is nothing to draw; run an experiment first")
@@ -174,6 +175,10 @@ def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
             axis.errorbar(cost, mean, yerr=reach, fmt=marker, color=f"C{place % 10}", capsize=2, label=_label(point))
         if max(values) > _WIDE * min(values):
             axis.set_xscale("log")
+            # Matplotlib labels every minor tick where values span about a decade, one label over the next.
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
         else:
             axis.set_xlim(0, 1.08 * max(values))
         axis.set_xlabel(label, fontsize=9)
