@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from kinema.cli import main
-from kinema.sweeps.collect import read_results
+from kinema.sweeps.collect import RunRow, append_result, read_results
+from kinema.sweeps.grid import read_sweep
 
 from conftest import REPOSITORY, TINY, metrics_of
 
@@ -92,6 +93,42 @@ def test_what_would_be_run_is_said_and_nothing_is_written(sweep, tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and all("shift_fraction=0.5 --data.size=32" in line for line in lines[1:])
     assert not file.with_name("results.csv").exists()
+
+
+def test_runs_of_other_options_do_not_take_the_place_of_recorded_ones(sweep, tmp_path, capsys):
+    file = sweep()
+    recorded = next(read_sweep(file).runs())
+    row = RunRow("none", 0, 0.5, 1.0, 24, 0, 1, 1.0, "c0", False, "cpu", 1, recorded.id)
+    append_result(file.with_name("results.csv"), row)
+    before = file.with_name("results.csv").read_text()
+    for command in (["sweep"], ["sweep", "collect"]):
+        assert main([*command, str(file), "--trainer.max_epochs=1"]) == 1
+        error = capsys.readouterr().err
+        assert "holds 1 runs without --trainer.max_epochs=1" in error and "give --output FOLDER" in error
+    assert file.with_name("results.csv").read_text() == before and not file.with_name("README.md").exists()
+    assert main(["sweep", "collect", str(file)]) == 0
+    assert "1 of 4 runs in" in capsys.readouterr().out
+
+
+def test_nothing_to_collect_is_told(sweep, capsys):
+    assert main(["sweep", "collect", str(sweep())]) == 1
+    assert "records no run; start the sweep with" in capsys.readouterr().err
+
+
+def test_a_place_that_a_variable_names_is_looked_for_once(sweep, capsys, monkeypatch, tmp_path):
+    file = sweep({"a": {"data.init_args.root": "${CLIPS}/depth"}})
+    monkeypatch.setenv("CLIPS", str(tmp_path / "nowhere"))
+    assert main(["sweep", str(file)]) == 1
+    assert f"CLIPS={tmp_path}/nowhere names no file or folder here" in capsys.readouterr().err
+    assert not file.with_name("results.csv").exists()
+
+
+def test_options_that_exclude_or_need_others(sweep, capsys):
+    with pytest.raises(SystemExit):
+        main(["sweep", str(sweep()), "--check", "--dry-run"])
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert main(["sweep", str(sweep()), "--slurm", "timeout_min=5"]) == 1
+    assert "--slurm timeout_min=5 needs --launcher slurm, and local was given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

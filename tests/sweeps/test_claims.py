@@ -55,8 +55,8 @@ def test_equal_in_every_seed_is_not_above_but_near_and_at_most():
 def test_one_seed_decides_nothing():
     claim = read_claim({"variant": "a", "above": "b", "paper": "+9.4"}, ["a", "b"])
     one = rows(a=(0.9,), b=(0.1,))
-    assert judge(claim, one) == ("undecided", None)
-    assert "| a above b | +9.4 | needs two seeds | **undecided** |" in verdict_table([claim], one)
+    assert judge(claim, one) == ("not run", None)
+    assert "| a above b | +9.4 | needs two seeds | **not run** |" in verdict_table([claim], one)
     assert "| +11.0 [+2.0, +20.0] | **agrees** |" in verdict_table([claim], PAIR)
 
 
@@ -69,6 +69,11 @@ def test_one_seed_decides_nothing():
         ({"variant": "a", "over": "b", "above": "b"}, "is not understood"),
         ({"variant": "a", "near": "b"}, "add by, in points"),
         ({"variant": "a", "above": "c"}, "names 'c', which is no variant"),
+        ({"variant": "a", "above": "a"}, "compares a with itself"),
+        ({"variant": "a", "at_most": 50, "by": 7}, "has by, which says how far two variants"),
+        ({"variant": "a", "at_most": 150}, "is about 150 %; shares lie between 0 and 100 %"),
+        ({"variant": "a", "at_least": "high"}, "has 'high' in place of a number"),
+        ({"variant": "a", "above": "b", "by": True}, "has True in place of a number"),
         ({"variant": "a", "at_most": 9, "metric": "loss"}, "about 'loss', which is none of top1, top5, top1_shuffled"),
     ],
 )
@@ -88,7 +93,7 @@ def test_a_claim_about_another_order_of_frames_reads_its_column_and_says_so():
     backwards = [replace(row, top1_reversed=share) for row, share in zip(PAIR[:3], (0.01, 0.02, 0.03), strict=True)]
     claim = read_claim({"variant": "a", "at_most": 5, "metric": "top1_reversed"}, ["a", "b"])
     assert str(claim) == "a (reversed) at most 5 %" and judge(claim, backwards)[0] == "agrees"
-    assert judge(claim, PAIR) == ("undecided", None)  # those runs were not asked for it
+    assert judge(claim, PAIR) == ("not run", None)  # those runs were not asked for it
     assert (
         str(read_claim({"variant": "a", "above": "b", "by": 2, "metric": "top5"}, ["a", "b"]))
         == "a (top-5) above b by 2 points"

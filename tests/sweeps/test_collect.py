@@ -29,6 +29,7 @@ def runs(tmp_path):
             metrics = {"top1": top1, "top5": 0.9, "videos": 50, "undecodable": 0, "epochs": 3, "seconds": 10.0}
             (folder / "metrics.json").write_text(json.dumps(metrics))
             facts = {"seed": seed, "commit": "abc", "uncommitted_changes": False, "device": "cpu", "cpu_threads": 2}
+            facts["packages"] = {"torch": "2.15.0"}
             (folder / "environment.json").write_text(json.dumps(facts))
             lines = [{"epoch": e, "val/top1": top1 * (e + 1) / 3} for e in range(3)] + [{"train/loss": 1.0}]
             (folder / "history.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
@@ -84,11 +85,27 @@ def test_bars_show_other_orders_of_frames_where_all_runs_have_them(runs, tmp_pat
     draw_bars(tmp_path / "a.png", rows)
     draw_bars(tmp_path / "b.png", [replace(rows[0], top1_shuffled=None, top1_reversed=None), *rows[1:]])
     assert [[text.get_text() for text in legend.get_texts()] for legend in drawn[0].legends] == [
-        ["frames shuffled", "reversed"]
+        ["a seed", "frames shuffled", "reversed"]
     ]
     marks = {held.get_label(): held.get_offsets() for held in drawn[0].axes[0].collections}
     assert set(marks["reversed"][:, 1]) == {12.5} and len(marks["reversed"]) == len({row.variant for row in rows})
-    assert not drawn[1].legends
+    assert [text.get_text() for text in drawn[1].legends[0].get_texts()] == ["a seed"]
+
+
+def test_beside_the_bars_stands_the_difference_to_the_baseline(runs, tmp_path, monkeypatch):
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *rest, **options: drawn.append(figure))
+    rows = read_runs([runs])
+    draw_bars(tmp_path / "a.png", rows, baseline="tsn", label="top-1 elsewhere")
+    draw_bars(tmp_path / "b.png", [row for row in rows if row.seed == 0], baseline="tsn")
+    bars, beside = drawn[0].axes
+    assert bars.get_xlabel() == "top-1 elsewhere" and "points above tsn" in beside.get_xlabel()
+    (errors,) = beside.containers
+    expected = paired_difference(rows, "tsm", "tsn")
+    names = [text.get_text() for text in bars.get_yticklabels()]
+    assert errors[0].get_xdata() == pytest.approx([100 * expected.mean]) and names[errors[0].get_ydata()[0]] == "tsm"
+    assert errors[2][0].get_segments()[0][:, 0] == pytest.approx([100 * expected.low, 100 * expected.high])
+    assert len(drawn[1].axes) == 1  # one seed makes no interval
 
 
 def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_path):
@@ -100,6 +117,7 @@ def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_pa
         text = (folder / "README.md").read_text()
         assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
         assert text.count("| tsm | 73.0 ± 3.6 |") == 1 and "do it" in text and "`abc`" in text
+        assert "cpu, 2 threads; torch 2.15.0." in text
     assert (folder / "figure.png").is_file() and len(read_results(folder / "results.csv")) == 6
     (folder / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="has no place for results"):

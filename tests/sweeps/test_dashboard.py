@@ -68,11 +68,11 @@ def test_what_is_missing(experiments):
 def test_verdicts_of_all(experiments):
     text = all_verdicts(read_experiments(experiments))
     assert "| first | plain at most 50 % | no better than chance | 41.0 [28.3, 53.7] | 2 | **undecided** |" in text
-    assert text.endswith("3 claims wait for their second seed.") and "other above plain" not in text
-    assert all_verdicts(read_experiments(experiments)[1:]) == "2 claims wait for their second seed."
+    assert text.endswith("3 claims have not been run with two seeds.") and "other above plain" not in text
+    assert all_verdicts(read_experiments(experiments)[1:]) == "2 claims have not been run with two seeds."
     whole = all_verdicts(read_experiments(experiments), measured_alone=False)
-    assert whole.count("needs two seeds") == 3 and "wait" not in whole
-    assert "| first | other above plain | table 1: +3 | needs two seeds | 0 | **undecided** |" in whole
+    assert whole.count("needs two seeds") == 3 and "have not been run" not in whole
+    assert "| first | other above plain | table 1: +3 | needs two seeds | 1 | **not run** |" in whole
 
 
 def test_pictures(experiments, tmp_path):

@@ -72,7 +72,7 @@ def test_an_id_follows_from_what_is_run_and_from_nothing_else(write, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{base: base.yaml, variant: {a: {}}}", "variant is no key of a sweep; the keys are all, base, baseline"),
+        ("{base: base.yaml, variant: {a: {}}}", "variant is no key of a sweep, variants is; the keys are all, base"),
         ("{base: base.yaml}", "has no variant; write some"),
         ("{base: base.yaml, grid: {}}", "the grid is empty"),
         ("{base: base.yaml, grid: {m.x: []}}", "gives m.x no list of values"),
@@ -89,6 +89,9 @@ def test_an_id_follows_from_what_is_run_and_from_nothing_else(write, tmp_path):
         ("{base: base.yaml, baseline: b, variants: {a: {}}}", "the baseline 'b' is no variant; the variants are a"),
         ("{base: base.yaml, variants: {a: {}}, claims: [{variant: b, above: a}]}", "a claim names 'b'"),
         ("{base: base.yaml, all: [x], variants: {a: {}}}", "all is list; write an option and its value"),
+        ("{base: base.yaml, seed: [0], variants: {a: {}}}", "seed is no key of a sweep, seeds is; the keys are"),
+        ("base: base.yaml\nvariants:\n  a: {}\n  a: {m.x: 1}\n", "line 4: a stands there twice"),
+        ("{base: base.yaml, variants: {a: {m.x: 1, m.x: 2}}}", "m.x stands there twice"),
         ("[a]", "holds no mapping"),
         ("{base: [}", "is no YAML"),
     ],
@@ -98,11 +101,23 @@ def test_what_cannot_be_run_is_told(write, text, told):
         write(text)
 
 
+def test_what_variants_share_can_be_merged_in(write):
+    sweep = write("{base: base.yaml, variants: {a: &a {m.x: 1}, b: {<<: *a, m.x: 2, m.y: 3}, c: {<<: *a, m.y: 4}}}")
+    assert [dict(variant.changes) for variant in sweep.variants] == [
+        {"m.x": 1},
+        {"m.x": 2, "m.y": 3},
+        {"m.x": 1, "m.y": 4},
+    ]
+
+
 def test_files_that_are_not_there(write, tmp_path):
     with pytest.raises(FileNotFoundError, match=re.escape("nowhere.yaml does not exist")):
         write("{base: nowhere.yaml, variants: {a: {}}}")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="does not exist; try experiments/"):
         read_sweep(tmp_path / "no.yaml")
+    (tmp_path / "sweep-real.yaml").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"does not exist; there are .*sweep-real\.yaml"):
+        read_sweep(tmp_path)
 
 
 def test_what_all_variants_change_is_told_once_and_a_variant_has_the_last_word(write):

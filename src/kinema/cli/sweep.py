@@ -4,6 +4,8 @@ What has a row in results.csv is not run again, so a sweep that was stopped goes
 """
 
 import argparse
+import os
+import re
 import shlex
 import sys
 import tempfile
@@ -45,12 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_common(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants alone")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--check",
         action="store_true",
-        help="compute recorded runs of the first seed again, and compare",
+        help="compute recorded runs of the first seed again, and compare; nothing is written",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    instead.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local")
     parser.add_argument("--workers", type=int, help="runs at a time on this machine; by its processors if not given")
@@ -88,12 +91,16 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
     state = sweep_status(sweep, folder / sweep.results, extra)
     if options.check:
         return _check(sweep, state, options, extra)
+    if not options.dry_run:
+        _keep_published(sweep, state, options, extra)
     missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
     print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
     if options.dry_run:
         for one in missing:
             print("kinema", shlex.join(one.arguments(options.root)))
         return 0
+    if options.launcher == "local":
+        _check_places(sweep)
     source = _source()
     rows = run_sweep(
         sweep,
@@ -137,7 +144,12 @@ def _source() -> str:
 
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:
     sweep = read_sweep(options.file)
-    _write(sweep, sweep_status(sweep, _output(options) / sweep.results, extra), options, extra)
+    table = _output(options) / sweep.results
+    state = sweep_status(sweep, table, extra)
+    if not state.recorded:
+        raise FileNotFoundError(f"{table} records no run; start the sweep with 'kinema sweep {options.file}'")
+    _keep_published(sweep, state, options, extra)
+    _write(sweep, state, options, extra)
     return 0
 
 
@@ -145,6 +157,25 @@ def _output(options: argparse.Namespace) -> Path:
     folder = options.output or options.file.parent
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _keep_published(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
+    """Refuse to put runs with other options in the place of those that the experiment has recorded."""
+    if extra and options.output is None and state.foreign and not state.rows:
+        table = options.file.parent / sweep.results
+        raise SweepError(
+            f"{table} holds {len(state.foreign)} runs without {shlex.join(extra)}, whose table and picture these would "
+            "replace; give --output FOLDER for runs of your own"
+        )
+
+
+def _check_places(sweep: Sweep) -> None:
+    """Look for the files and folders that environment variables name, once and not in every run."""
+    values = [value for variant in sweep.variants for value in variant.changes.values() if isinstance(value, str)]
+    for name in dict.fromkeys(name for value in values for name in re.findall(r"\$\{(\w+)\}", value)):
+        place = os.environ.get(name, "")
+        if os.sep in place and not Path(place).exists():
+            raise SweepError(f"{name}={place} names no file or folder here; see the README of the experiment for it")
 
 
 def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
@@ -160,6 +191,10 @@ def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra:
 
 
 def _launcher(options: argparse.Namespace) -> Launcher:
+    if options.slurm and options.launcher != "slurm":
+        raise LauncherError(
+            f"--slurm {' '.join(options.slurm)} needs --launcher slurm, and {options.launcher} was given"
+        )
     if options.launcher == "slurm":
         parameters = dict(pair.split("=", 1) for pair in options.slurm)
         values: dict[str, Any] = {name: int(value) if value.isdigit() else value for name, value in parameters.items()}

@@ -11,7 +11,7 @@ A claim with `paper` is the paper's, one without is our own expectation; tables 
 direction alone unless it has `by`: the paper's figure stands beside what was measured.
 
 A claim is judged by a 95 % interval (Student's t): it *agrees* if the whole interval fulfils it, *disagrees* if none of
-the interval does, and is *undecided* between the two.
+the interval does, and is *undecided* between the two. Without two seeds of what it is about it is *not run*.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from typing import Any, Literal, cast, get_args
 
 from kinema.sweeps.collect import Difference, RunRow, mean_interval, paired_difference
 
-Verdict = Literal["agrees", "disagrees", "undecided"]
+Verdict = Literal["agrees", "disagrees", "undecided", "not run"]
 Kind = Literal["above", "near", "at_most", "at_least"]
 _KINDS = get_args(Kind)
 _METRICS = {
@@ -71,7 +71,8 @@ def read_claim(told: Any, variants: Sequence[str]) -> Claim:
     """A claim as a sweep file has it.
 
     Raises:
-        ValueError: If it is none, or names a variant that is none.
+        ValueError: If it is none, names a variant that is none, compares a variant with itself, or has a number that is
+            none or a share outside 0 to 100 %.
     """
     form = "write {variant: NAME, above: OTHER}, {..., near: OTHER, by: POINTS}, {..., at_most: PERCENT} or at_least"
     if not isinstance(told, Mapping) or "variant" not in told:
@@ -90,12 +91,20 @@ def read_claim(told: Any, variants: Sequence[str]) -> Claim:
     metric = told.get("metric", "top1")
     if metric not in _METRICS:
         raise ValueError(f"a claim is about {metric!r}, which is none of {', '.join(_METRICS)}")
-    points = float(told.get("by", 0) if other is not None else told[kind])
-    return Claim(told["variant"], cast(Kind, kind), other, points, told.get("paper", ""), metric)
+    if other == told["variant"]:
+        raise ValueError(f"the claim {dict(told)!r} compares {other} with itself; name another variant")
+    if other is None and "by" in told:
+        raise ValueError(f"the claim {dict(told)!r} has by, which says how far two variants lie apart; leave it out")
+    points = told.get("by", 0) if other is not None else told[kind]
+    if isinstance(points, bool) or not isinstance(points, int | float):
+        raise ValueError(f"the claim {dict(told)!r} has {points!r} in place of a number; give percent, or points")
+    if other is None and not 0 <= points <= 100:
+        raise ValueError(f"the claim {dict(told)!r} is about {points} %; shares lie between 0 and 100 %")
+    return Claim(told["variant"], cast(Kind, kind), other, float(points), told.get("paper", ""), metric)
 
 
 def judge(claim: Claim, rows: Sequence[RunRow]) -> tuple[Verdict, Difference | None]:
-    """The verdict of some runs, and what was measured, in shares; undecided without two seeds."""
+    """The verdict of some runs, and what was measured, in shares; "not run" and None without two seeds."""
     rows = [row for row in rows if getattr(row, claim.metric) is not None]
     try:
         if claim.other is not None:
@@ -103,7 +112,7 @@ def judge(claim: Claim, rows: Sequence[RunRow]) -> tuple[Verdict, Difference | N
         else:
             measured = mean_interval(rows, claim.variant, claim.metric)
     except ValueError:
-        return "undecided", None
+        return "not run", None
     low, high, points = 100 * measured.low, 100 * measured.high, claim.points
     if claim.kind in ("above", "at_least"):
         fulfilled, contradicted = low > points, high < points

@@ -36,6 +36,7 @@ class RunRow:
         top1_shuffled: Top-1 with the frames of every video shuffled; None where that was not asked for.
         top1_reversed: Reversed.
         top1_frozen: All of them the middle one.
+        torch: Version of torch, which decides on the last bits of a sum; "" where it was not recorded.
         status: "done", or "failed: " and why; a failed run has no figures.
     """
 
@@ -57,6 +58,7 @@ class RunRow:
     top1_shuffled: float | None = None
     top1_reversed: float | None = None
     top1_frozen: float | None = None
+    torch: str = ""
     status: str = "done"
 
     @property
@@ -82,6 +84,7 @@ def read_run(folder: Path) -> RunRow | None:
     if "epochs" not in metrics:  # a run of an early version
         metrics["epochs"] = len(validation_curve(folder))
     known: dict[str, Any] = {**environment, **metrics, "variant": folder.parent.name, "run": folder.name}
+    known["torch"] = environment.get("packages", {}).get("torch", "")
     return RunRow(**{field.name: known.get(field.name, _missing(field)) for field in fields(RunRow)})
 
 

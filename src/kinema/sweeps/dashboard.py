@@ -121,12 +121,15 @@ def all_verdicts(experiments: Sequence[Experiment], *, measured_alone: bool = Tr
                 waiting += 1
                 continue
             sign = "+" if claim.other is not None else ""
-            figures, seeds = "needs two seeds", 0
+            figures, seeds = (
+                "needs two seeds",
+                len({row.seed for row in experiment.rows if row.variant == claim.variant}),
+            )
             if measured is not None:
                 mean, low, high = (f"{100 * value:{sign}.1f}" for value in (measured.mean, measured.low, measured.high))
                 figures, seeds = f"{mean} [{low}, {high}]", measured.pairs
             cells = (experiment.name, claim, claim.source, figures, seeds, f"**{verdict}**")
             lines.append(f"| {' | '.join(map(str, cells))} |")
     parts = ["\n".join(lines)] if len(lines) > 2 else []
-    parts += [f"{waiting} claims wait for their second seed."] if waiting else []
+    parts += [f"{waiting} claims have not been run with two seeds."] if waiting else []
     return "\n\n".join(parts)

@@ -25,6 +25,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,24 +158,33 @@ def read_sweep(file: str | Path) -> Sweep:
     """Read a sweep file, or sweep.yaml of a folder.
 
     Raises:
-        SweepError: If it names an unknown key, has no variant, two of one name or of one content, a value that is no
-            number, or compares with a variant that it does not have.
+        SweepError: If it names an unknown key or one twice, has no variant, two of one name or of one content, a value that
+            is no number, or compares with a variant that it does not have.
         FileNotFoundError: If the file, or the base of a variant, is not there.
     """
     file = Path(file)
     if file.is_dir():
         file = file / "sweep.yaml"
     if not file.is_file():
-        raise FileNotFoundError(f"the sweep file {file} does not exist; try experiments/shift_fraction/sweep.yaml")
+        others = ", ".join(str(other) for other in sorted(file.parent.glob("sweep-*.yaml")))
+        raise FileNotFoundError(
+            f"the sweep file {file} does not exist; "
+            + (f"there are {others}" if others else "try experiments/shift_fraction/sweep.yaml")
+        )
+    text = file.read_text(encoding="utf-8")
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        _check_keys(file, yaml.compose(text, yaml.SafeLoader))
+        told = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SweepError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(told, dict):
         raise SweepError(f"{file} holds no mapping; write base, seeds and variants, see kinema.sweeps.grid")
     unknown = sorted(set(told) - _KEYS)
     if unknown:
-        raise SweepError(f"{file}: {', '.join(unknown)} is no key of a sweep; the keys are {', '.join(sorted(_KEYS))}")
+        near = get_close_matches(str(unknown[0]), _KEYS, n=1)
+        meant = f", {near[0]} is;" if near else ";"
+        keys = ", ".join(sorted(_KEYS))
+        raise SweepError(f"{file}: {', '.join(map(str, unknown))} is no key of a sweep{meant} the keys are {keys}")
     common = told.get("all") or {}
     if not isinstance(common, dict):
         raise SweepError(f"{file}: all is {type(common).__name__}; write an option and its value for each change")
@@ -201,6 +211,21 @@ def read_sweep(file: str | Path) -> Sweep:
     part = "" if file.stem == "sweep" else file.stem.removeprefix("sweep-")
     name = "-".join(filter(None, [file.parent.resolve().name, part]))
     return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""), part)
+
+
+def _check_keys(file: Path, node: yaml.Node | None) -> None:
+    """Refuse a key that stands twice: YAML's readers keep the last one, and the first variant of a name would be gone."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(file, item)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                line = key.start_mark.line + 1
+                raise SweepError(f"{file}, line {line}: {key.value} stands there twice; give each its own name")
+            seen.add(key.value)
+            _check_keys(file, value)
 
 
 def _listed(file: Path, told: Mapping[str, Any]) -> Iterator[Variant]:
@@ -242,7 +267,9 @@ def _base(file: Path, base: Any) -> Path:
         raise SweepError(f"{file} has no base; name the configuration that variants start from")
     path = file.parent / str(base)
     if not path.is_file():
-        raise FileNotFoundError(f"{file}: the base {path} does not exist")
+        raise FileNotFoundError(
+            f"{file}: the base {path} does not exist; give a configuration of kinema fit, as seen from the sweep file"
+        )
     return path
 
 

@@ -193,7 +193,9 @@ class Slurm:
         try:
             import submitit  # pyrefly: ignore[missing-import]
         except ImportError as error:
-            raise LauncherError('submitit is not installed; pip install "kinema[slurm]"') from error
+            raise LauncherError(
+                'submitit is not installed; pip install "kinema[slurm]", or in a clone pip install -e ".[slurm]"'
+            ) from error
         if cluster == "slurm" and shutil.which("sbatch") is None:
             raise LauncherError("there is no sbatch here; start the sweep where SLURM is, or with --launcher local")
         self.threads = threads
@@ -230,7 +232,9 @@ class RayCluster:
         try:
             import ray  # pyrefly: ignore[missing-import]
         except ImportError as error:
-            raise LauncherError('Ray is not installed; pip install "kinema[ray]"') from error
+            raise LauncherError(
+                'Ray is not installed; pip install "kinema[ray]", or in a clone pip install -e ".[ray]"'
+            ) from error
         address = address or os.environ.get("RAY_ADDRESS")
         if not address:
             raise LauncherError("no Ray cluster is named; give --address HOST:PORT, or set RAY_ADDRESS")

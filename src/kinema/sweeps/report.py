@@ -86,13 +86,19 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
         parts = ["No finished run of the configuration of now is recorded.", *_flags(state), told]
         insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
         return
-    draw_bars(folder / sweep.figure, rows, title=sweep.title or sweep.name.replace("_", " "), baseline=sweep.baseline)
+    title = sweep.title or sweep.name.replace("_", " ")
+    draw_bars(folder / sweep.figure, rows, title=title, baseline=sweep.baseline, label=_axis_of(sweep))
     baseline = sweep.baseline if any(row.variant == sweep.baseline for row in rows) else None
     parts = [markdown_table(rows, baseline=baseline), f"![Top-1 of every variant; dots are seeds]({sweep.figure})"]
     if sweep.claims:
         parts.append(verdict_table(sweep.claims, rows))
     parts += [*_flags(state), _provenance(rows, sweep.results), told]
     insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
+
+
+def _axis_of(sweep: Sweep) -> str:
+    held_out = any(option.endswith(".hold_out") for variant in sweep.variants for option in variant.changes)
+    return f"top-1 on {'held-out training' if held_out else 'validation'} videos, %"
 
 
 def _flags(state: SweepStatus) -> list[str]:
@@ -147,8 +153,10 @@ def _provenance(rows: Sequence[RunRow], results: str = "results.csv") -> str:
     )
     epochs = "/".join(dict.fromkeys(str(row.epochs) for row in rows))
     lost = sum(row.undecodable for row in rows)
+    versions = ", ".join(dict.fromkeys(row.torch or "not recorded" for row in rows))
     return (
-        f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}. "
+        f"Last epoch of {epochs}; undecodable videos: {lost}; commit {commits}; {machines}; "
+        f"torch {versions}. "
         f"± is the standard deviation over seeds. Every run is a row of [{results}]({results})."
     )
 
