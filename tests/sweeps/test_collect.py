@@ -107,6 +107,11 @@ def test_beside_the_bars_stands_the_difference_to_the_baseline(runs, tmp_path, m
     assert errors[2][0].get_segments()[0][:, 0] == pytest.approx([100 * expected.low, 100 * expected.high])
     assert len(drawn[1].axes) == 1  # one seed makes no interval
 
+    draw_bars(tmp_path / "c.png", rows, pairs={"tsm": "tsn"})
+    (errors,) = drawn[2].axes[1].containers
+    assert errors[0].get_xdata() == pytest.approx([100 * expected.mean])
+    assert "the plain form" in drawn[2].axes[1].get_xlabel()
+
 
 def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_path):
     folder = tmp_path / "experiment"

@@ -83,18 +83,21 @@ def draw_bars(
     *,
     title: str = "",
     baseline: str | None = None,
+    pairs: Mapping[str, str] | None = None,
     label: str = "top-1 on validation videos, %",
 ) -> None:
-    """Draw the mean top-1 of each variant, every seed as a dot; upright for few variants, lying for many or beside a baseline.
+    """Draw the mean top-1 of each variant, every seed as a dot; upright for few variants, lying for many or beside differences.
 
     Where all runs were evaluated with frames in other orders, the means of those stand in the bars as marks. Beside the bars
-    stands by how much each variant is above the baseline, seed by seed, with its 95 % interval: bars near 100 % look alike.
+    stands by how much each variant is above the one it is compared with, seed by seed, with its 95 % interval: bars near 100 %
+    look alike.
 
     Args:
         path: Picture to write.
         rows: Finished runs.
         title: Above the picture.
-        baseline: Variant that the others are compared with.
+        baseline: Variant that all others are compared with.
+        pairs: Or for each of some variants the one that it is compared with.
         label: Of the axis of top-1.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -102,7 +105,8 @@ def draw_bars(
 
     variants = list(dict.fromkeys(row.variant for row in rows))
     values = {variant: [100 * row.top1 for row in rows if row.variant == variant] for variant in variants}
-    differences = _differences(rows, variants, baseline)
+    compared = dict.fromkeys(variants, baseline) if baseline in variants else dict(pairs or {})
+    differences = _differences(rows, compared)
     lying = len(variants) > 4 or bool(differences)
     size = (6.4, 1.2 + 0.34 * len(variants)) if lying else (max(4.0, 1.6 + 1.2 * len(variants)), 3.6)
     if differences:
@@ -112,12 +116,13 @@ def draw_bars(
     if differences:
         axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[5, 3])
         figure.get_layout_engine().set(wspace=0.12)  # pyrefly: ignore[missing-attribute]
-        _draw_differences(beside, differences, variants, baseline)
+        _draw_differences(beside, differences, variants, baseline or "the plain form")
     else:
         axes = figure.subplots()
     for place, variant in enumerate(variants):
         mean, dots = fmean(values[variant]), values[variant]
-        colour = "0.5" if variant == baseline else "C0" if baseline else f"C{place}"
+        plain = variant == baseline or (not baseline and variant not in differences)
+        colour = f"C{place}" if not compared else "0.5" if plain else "C0"
         style = {"color": "black", "zorder": 5, "clip_on": False, "label": None if place else "a seed"}
         if lying:
             axes.barh(place, mean, color=colour, alpha=0.6, height=0.7)
@@ -150,26 +155,24 @@ def draw_bars(
     figure.savefig(path, dpi=110)
 
 
-def _differences(rows: Sequence[RunRow], variants: Sequence[str], baseline: str | None) -> dict[str, Difference]:
-    """Of every variant that shares two seeds with the baseline."""
+def _differences(rows: Sequence[RunRow], compared: Mapping[str, str | None]) -> dict[str, Difference]:
+    """Of every variant that shares two seeds with the one it is compared with."""
     found: dict[str, Difference] = {}
-    for variant in variants:
-        if baseline is not None and variant != baseline:
+    for variant, other in compared.items():
+        if other is not None and variant != other:
             try:
-                found[variant] = paired_difference(rows, variant, baseline)
+                found[variant] = paired_difference(rows, variant, other)
             except ValueError:  # too few seeds so far
                 continue
     return found
 
 
-def _draw_differences(
-    axes: "Axes", differences: Mapping[str, Difference], variants: Sequence[str], baseline: str | None
-) -> None:
+def _draw_differences(axes: "Axes", differences: Mapping[str, Difference], variants: Sequence[str], other: str) -> None:
     axes.axvline(0, color="0.4", linewidth=1)
     for variant, difference in differences.items():
         mean, half = 100 * difference.mean, 100 * (difference.high - difference.mean)
         axes.errorbar(mean, variants.index(variant), xerr=half, fmt="o", color="C0", markersize=4, capsize=3)
-    axes.set_xlabel(f"points above {baseline}\nand 95 % interval", fontsize=9)
+    axes.set_xlabel(f"points above {other}\nand 95 % interval", fontsize=9)
     axes.grid(True, axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)

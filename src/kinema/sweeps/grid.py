@@ -213,6 +213,11 @@ def read_sweep(file: str | Path) -> Sweep:
     return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""), part)
 
 
+def pairs_of(sweep: Sweep) -> dict[str, str]:
+    """Which variant its claims compare another one with, in top-1; what a sweep without a baseline is about."""
+    return {claim.variant: claim.other for claim in sweep.claims if claim.other is not None and claim.metric == "top1"}
+
+
 def _check_keys(file: Path, node: yaml.Node | None) -> None:
     """Refuse a key that stands twice: YAML's readers keep the last one, and the first variant of a name would be gone."""
     if isinstance(node, yaml.SequenceNode):
