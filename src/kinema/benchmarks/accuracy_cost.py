@@ -59,6 +59,11 @@ class CostPoint:
     def frames(self) -> int:
         return self.clip_shape[2]
 
+    @property
+    def size(self) -> int:
+        """Side of its square frames, in pixels."""
+        return self.clip_shape[4]
+
 
 @dataclass(frozen=True)
 class NetworkCost:
@@ -194,7 +199,7 @@ def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
 
 
 def _label(point: CostPoint) -> str:
-    return f"{point.variant.removeprefix(f'{point.experiment}-')} ({point.model}, {point.frames} frames)"
+    return f"{point.variant.removeprefix(f'{point.experiment}-')} ({point.model}, {point.frames} frames of {point.size})"
 
 
 def _configurations(experiment: Experiment, folder: Path) -> dict[str, dict[str, Any]]:

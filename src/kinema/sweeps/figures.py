@@ -62,7 +62,8 @@ def draw_curves(
             color="0.4",
             fontsize=8,
         )
-    axes.set(xlabel="epoch", ylabel="top-1 on validation videos, %", ylim=(0, 101), title=title)
+    axes.set(xlabel="epoch", ylabel="top-1 on validation videos, %", ylim=(0, 101))
+    figure.suptitle("\n".join(textwrap.wrap(title, width=54)))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 
