@@ -199,7 +199,9 @@ def draw_cost(points: Sequence[CostPoint], *, title: str = "") -> "Figure":
 
 
 def _label(point: CostPoint) -> str:
-    return f"{point.variant.removeprefix(f'{point.experiment}-')} ({point.model}, {point.frames} frames of {point.size})"
+    return (
+        f"{point.variant.removeprefix(f'{point.experiment}-')} ({point.model}, {point.frames} frames of {point.size})"
+    )
 
 
 def _configurations(experiment: Experiment, folder: Path) -> dict[str, dict[str, Any]]:
