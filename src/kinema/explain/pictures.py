@@ -120,7 +120,7 @@ def draw_variation(variations: Sequence[Variation], *, title: str = "") -> "Figu
     """
     if not variations:
         raise ValueError("there is no variation to draw; see kinema.explain.calibration.variation")
-    figure = new_figure((6.4, 1.1 + 0.36 * len(variations)))
+    figure = new_figure((6.4, 1.4 + 0.36 * len(variations)))
     axes = figure.subplots()
     places = np.arange(len(variations))
     axes.barh(places - 0.2, [each.over_time for each in variations], height=0.38, color="C3", label="over time")
@@ -138,7 +138,7 @@ def draw_variation(variations: Sequence[Variation], *, title: str = "") -> "Figu
     axes.set_xlabel("standard deviation of the factor within a clip", fontsize=8)
     told = title or "Where the calibration varies; % of the variance that is over time"
     axes.set_title(told, fontsize=10, parse_math=False)
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)  # on the axes it covers a bar
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
