@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from kinema.sweeps.collect import (
     markdown_table,
+    mean_interval,
     paired_difference,
     read_results,
     read_runs,
@@ -43,6 +44,14 @@ def test_the_paired_interval(runs):
     assert difference.mean == pytest.approx(0.11)
     assert (difference.low, difference.high) == pytest.approx((0.11 - 0.089566, 0.11 + 0.089566), abs=1e-6)
     assert difference.pairs == 3
+
+
+def test_an_interval_of_shares_ends_at_one(runs):
+    rows = [replace(row, top1=share) for row, share in zip(read_runs([runs])[:2], (0.9, 1.0), strict=True)]
+    interval = mean_interval(rows, rows[0].variant)  # half of its width is 0.05 * t(0.975, 1) = 0.64
+    assert (interval.mean, interval.high) == (pytest.approx(0.95), 1.0) and interval.low == pytest.approx(
+        0.3147, abs=1e-4
+    )
 
 
 def test_the_table(runs):
@@ -106,11 +115,14 @@ def test_beside_the_bars_stands_the_difference_to_the_baseline(runs, tmp_path, m
     assert errors[0].get_xdata() == pytest.approx([100 * expected.mean]) and names[errors[0].get_ydata()[0]] == "tsm"
     assert errors[2][0].get_segments()[0][:, 0] == pytest.approx([100 * expected.low, 100 * expected.high])
     assert len(drawn[1].axes) == 1  # one seed makes no interval
+    # Pairs do not stand in for a baseline that has not run: the axis would name it.
+    draw_bars(tmp_path / "c.png", rows, baseline="absent", pairs={"tsm": "tsn"})
+    assert len(drawn.pop().axes) == 1
 
     draw_bars(tmp_path / "c.png", rows, pairs={"tsm": "tsn"})
     (errors,) = drawn[2].axes[1].containers
     assert errors[0].get_xdata() == pytest.approx([100 * expected.mean])
-    assert "the plain form" in drawn[2].axes[1].get_xlabel()
+    assert "what each is compared with" in drawn[2].axes[1].get_xlabel()
 
 
 def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_path):

@@ -4,8 +4,6 @@ What has a row in results.csv is not run again, so a sweep that was stopped goes
 """
 
 import argparse
-import os
-import re
 import shlex
 import sys
 import tempfile
@@ -100,7 +98,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
             print("kinema", shlex.join(one.arguments(options.root)))
         return 0
     if options.launcher == "local":
-        _check_places(sweep)
+        sweep.need_places()
     source = _source()
     rows = run_sweep(
         sweep,
@@ -167,15 +165,6 @@ def _keep_published(sweep: Sweep, state: SweepStatus, options: argparse.Namespac
             f"{table} holds {len(state.foreign)} runs without {shlex.join(extra)}, whose table and picture these would "
             "replace; give --output FOLDER for runs of your own"
         )
-
-
-def _check_places(sweep: Sweep) -> None:
-    """Look for the files and folders that environment variables name, once and not in every run."""
-    values = [value for variant in sweep.variants for value in variant.changes.values() if isinstance(value, str)]
-    for name in dict.fromkeys(name for value in values for name in re.findall(r"\$\{(\w+)\}", value)):
-        place = os.environ.get(name, "")
-        if os.sep in place and not Path(place).exists():
-            raise SweepError(f"{name}={place} names no file or folder here; see the README of the experiment for it")
 
 
 def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:

@@ -203,7 +203,7 @@ def paired_difference(rows: Sequence[RunRow], variant: str, baseline: str, metri
 
 
 def mean_interval(rows: Sequence[RunRow], variant: str, metric: str = "top1") -> Difference:
-    """Mean of a variant over seeds, with its two-sided 95 % interval (Student's t).
+    """Mean of a variant over seeds, with its two-sided 95 % interval (Student's t), which ends where shares end.
 
     Raises:
         ValueError: If it has fewer than two seeds.
@@ -212,7 +212,7 @@ def mean_interval(rows: Sequence[RunRow], variant: str, metric: str = "top1") ->
     if len(values) < 2:
         raise ValueError(f"{variant} has {len(values)} runs; an interval needs at least two")
     mean, half = fmean(values), _half_width(values)
-    return Difference(mean, mean - half, mean + half, len(values))
+    return Difference(mean, max(0.0, mean - half), min(1.0, mean + half), len(values))
 
 
 def markdown_table(rows: Sequence[RunRow], *, baseline: str | None = None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kinema.sweeps.claims import judge
 from kinema.sweeps.collect import RunRow, read_results
 from kinema.sweeps.figures import draw_bars
-from kinema.sweeps.grid import Sweep, pairs_of, read_sweep
+from kinema.sweeps.grid import Sweep, read_sweep
 from kinema.sweeps.running import SweepStatus, sweep_status
 
 
@@ -81,7 +81,7 @@ def draw_experiment(path: Path, experiment: Experiment) -> None:
     if not experiment.rows:
         raise ValueError(f"no run of {experiment.name} has finished, so there is nothing to draw")
     sweep = experiment.sweep
-    baseline, pairs = (sweep.baseline, pairs_of(sweep)) if sweep is not None else (None, None)
+    baseline, pairs = (sweep.baseline, sweep.pairs) if sweep is not None else (None, None)
     draw_bars(path, experiment.rows, title=experiment.title, baseline=baseline, pairs=pairs)
 
 

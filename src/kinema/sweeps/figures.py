@@ -106,7 +106,7 @@ def draw_bars(
 
     variants = list(dict.fromkeys(row.variant for row in rows))
     values = {variant: [100 * row.top1 for row in rows if row.variant == variant] for variant in variants}
-    compared = dict.fromkeys(variants, baseline) if baseline in variants else dict(pairs or {})
+    compared = dict.fromkeys(variants, baseline) if baseline is not None else dict(pairs or {})
     differences = _differences(rows, compared)
     lying = len(variants) > 4 or bool(differences)
     size = (6.4, 1.2 + 0.34 * len(variants)) if lying else (max(4.0, 1.6 + 1.2 * len(variants)), 3.6)
@@ -117,7 +117,7 @@ def draw_bars(
     if differences:
         axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[5, 3])
         figure.get_layout_engine().set(wspace=0.12)  # pyrefly: ignore[missing-attribute]
-        _draw_differences(beside, differences, variants, baseline or "the plain form")
+        _draw_differences(beside, differences, variants, baseline or "what each is compared with")
     else:
         axes = figure.subplots()
     for place, variant in enumerate(variants):

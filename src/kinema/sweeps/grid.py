@@ -34,6 +34,7 @@ import yaml
 
 from kinema.sweeps.claims import Claim, read_claim
 
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 _KEYS = {"all", "base", "seeds", "baseline", "variants", "grid", "claims", "title"}
 
 
@@ -104,7 +105,7 @@ class SweepRun:
         return ["fit", "--config", str(self.variant.base), *changes, *self.extra, seed, *where, *groups]
 
     def _filled_in(self, value: str) -> str:
-        for name in re.findall(r"\$\{(\w+)\}", value):
+        for name in _VARIABLE.findall(value):
             if not os.environ.get(name):
                 raise SweepError(
                     f"the variant {self.variant.name} needs the environment variable {name}, which is not set; see the "
@@ -147,6 +148,25 @@ class Sweep:
     def figure(self) -> str:
         """Name of the picture beside it."""
         return f"figure-{self.part}.png" if self.part else "figure.png"
+
+    @property
+    def pairs(self) -> dict[str, str]:
+        """Variants that claims compare with another one in top-1, and that one; what a sweep without a baseline is about."""
+        return {one.variant: one.other for one in self.claims if one.other is not None and one.metric == "top1"}
+
+    def need_places(self) -> None:
+        """Look for the files and folders that environment variables name, once and not in every run.
+
+        Raises:
+            SweepError: If one is not there. A value without a separator, such as a name or a number, is no place.
+        """
+        values = [value for variant in self.variants for value in variant.changes.values() if isinstance(value, str)]
+        for name in dict.fromkeys(name for value in values for name in _VARIABLE.findall(value)):
+            place = os.environ.get(name, "")
+            if os.sep in place and not Path(place).exists():
+                raise SweepError(
+                    f"{name}={place} names no file or folder here; see the README of the experiment for it"
+                )
 
     def runs(self, extra: Sequence[str] = ()) -> Iterator[SweepRun]:
         """Seed by seed, so that a sweep that is stopped has compared all variants already."""
@@ -211,11 +231,6 @@ def read_sweep(file: str | Path) -> Sweep:
     part = "" if file.stem == "sweep" else file.stem.removeprefix("sweep-")
     name = "-".join(filter(None, [file.parent.resolve().name, part]))
     return Sweep(name, file.parent, tuple(variants), tuple(seeds), baseline, claims, told.get("title", ""), part)
-
-
-def pairs_of(sweep: Sweep) -> dict[str, str]:
-    """Which variant its claims compare another one with, in top-1; what a sweep without a baseline is about."""
-    return {claim.variant: claim.other for claim in sweep.claims if claim.other is not None and claim.metric == "top1"}
 
 
 def _check_keys(file: Path, node: yaml.Node | None) -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 from kinema.sweeps.claims import Claim, Verdict, judge, verdict_table
 from kinema.sweeps.collect import RunRow, markdown_table, read_runs, validation_curve, write_results
 from kinema.sweeps.figures import draw_bars, draw_curves
-from kinema.sweeps.grid import Sweep, pairs_of, read_sweep
+from kinema.sweeps.grid import Sweep, read_sweep
 from kinema.sweeps.running import SweepStatus, sweep_status
 
 INDEX_BEGIN, INDEX_END = "<!-- index: written by a command, not by hand -->", "<!-- end of index -->"
@@ -87,8 +87,9 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
         insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
         return
     title = sweep.title or sweep.name.replace("_", " ")
-    pairs = pairs_of(sweep)
-    draw_bars(folder / sweep.figure, rows, title=title, baseline=sweep.baseline, pairs=pairs, label=_axis_of(sweep))
+    draw_bars(
+        folder / sweep.figure, rows, title=title, baseline=sweep.baseline, pairs=sweep.pairs, label=_axis_of(sweep)
+    )
     baseline = sweep.baseline if any(row.variant == sweep.baseline for row in rows) else None
     parts = [markdown_table(rows, baseline=baseline), f"![Top-1 of every variant; dots are seeds]({sweep.figure})"]
     if sweep.claims:
