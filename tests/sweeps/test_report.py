@@ -115,6 +115,25 @@ def test_the_table_of_all_experiments(experiment):
     assert "| 4 of 4 | agrees: 1 | disagrees: 1 |" in text and text.count("What moves?") == 1
 
 
+def test_the_table_leads_to_the_section_of_a_part(experiment):
+    (experiment / "sweep-real.yaml").write_text((experiment / "sweep.yaml").read_text())
+    begin, end = result_marks("real")
+    readme = experiment / "README.md"
+    readme.write_text(readme.read_text() + f"## The recipe, chosen\n\n## On real `videos`: 2\n\n{begin}\n{end}\n\n## After\n")
+    write_index(experiment.parent, command="python x.py")
+    text = (experiment.parent / "README.md").read_text()
+    assert "| [shifts-real](shifts/README.md#on-real-videos-2) |" in text and "| [shifts](shifts/README.md) |" in text
+
+
+def test_an_interval_without_width_is_told(experiment):
+    told = "**Without width**: all seeds came to one number, so the interval holds nothing else: all above none."
+    assert told in report(experiment, fill(experiment, ALL))
+
+
+def test_an_interval_of_some_width_is_not(experiment):
+    assert "**Without width**" not in report(experiment, fill(experiment, ALL | {("all", 0): 0.91}))
+
+
 def test_two_scales_of_a_question_stand_beside_each_other(experiment):
     (experiment / "sweep-real.yaml").write_text((experiment / "sweep.yaml").read_text())
     begin, end = result_marks("real")

@@ -94,6 +94,7 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
     parts = [markdown_table(rows, baseline=baseline), f"![Top-1 of every variant; dots are seeds]({sweep.figure})"]
     if sweep.claims:
         parts.append(verdict_table(sweep.claims, rows))
+        parts += _without_width(sweep.claims, rows)
     parts += [*_flags(state), _provenance(rows, sweep.results), told]
     insert_results(folder / "README.md", "\n\n".join(parts), marks=marks)
 
@@ -101,6 +102,15 @@ def write_sweep_report(sweep: Sweep, state: SweepStatus, folder: Path, *, comman
 def _axis_of(sweep: Sweep) -> str:
     held_out = any(option.endswith(".hold_out") for variant in sweep.variants for option in variant.changes)
     return f"top-1 on {'held-out training' if held_out else 'validation'} videos, %"
+
+
+def _without_width(claims: Sequence[Claim], rows: Sequence[RunRow]) -> list[str]:
+    """What a reader must know of verdicts that look certain because all seeds came to one number."""
+    judged = [(claim, judge(claim, rows)[1]) for claim in claims]
+    alike = [str(claim) for claim, measured in judged if measured is not None and measured.high - measured.low < 1e-9]
+    if not alike:
+        return []
+    return [f"**Without width**: all seeds came to one number, so the interval holds nothing else: {'; '.join(alike)}."]
 
 
 def _flags(state: SweepStatus) -> list[str]:
@@ -186,8 +196,21 @@ def write_index(experiments: Path, *, command: str) -> None:
         state = sweep_status(sweep, file.with_name(sweep.results))
         theirs = _counted([claim for claim in sweep.claims if claim.paper], state.rows)
         own = _counted([claim for claim in sweep.claims if not claim.paper], state.rows)
-        question = (file.parent / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        question = file.with_name("README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         done = f"{len(state.rows)} of {len(state.rows) + len(state.missing)}"
-        lines.append(f"| [{sweep.name}]({file.parent.name}/README.md) | {question} | {done} | {theirs} | {own} |")
+        place = f"{file.parent.name}/README.md{_section(file.with_name('README.md'), sweep.part)}"
+        lines.append(f"| [{sweep.name}]({place}) | {question} | {done} | {theirs} | {own} |")
     text = "\n".join(lines) + f"\n\n```bash\n{command}\n```"
     insert_results(experiments / "README.md", text, marks=(INDEX_BEGIN, INDEX_END))
+
+
+def _section(readme: Path, part: str) -> str:
+    """The section that holds the results of a part, as the end of a link: '#real-recordings'; "" for those of the page."""
+    if not part:
+        return ""
+    before, found, _ = readme.read_text(encoding="utf-8").partition(result_marks(part)[0])
+    headings = [line.lstrip("#").strip() for line in before.splitlines() if line.startswith("## ")]
+    if not found or not headings:
+        return ""
+    kept = "".join(letter for letter in headings[-1].lower() if letter.isalnum() or letter in " -_")
+    return "#" + kept.replace(" ", "-")

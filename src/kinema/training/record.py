@@ -157,13 +157,18 @@ def source_tree() -> str:
     return _git(source, "rev-parse", f"HEAD:{inside.rstrip('/')}").strip() if inside else ""
 
 
-def processor_name() -> str:
-    """The processor as the system names it, such as 'AMD EPYC'."""
-    facts = Path("/proc/cpuinfo")
+def processor_name(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor as the system names it, with family and model: virtual machines call very different ones 'AMD EPYC'.
+
+    Args:
+        facts: Where Linux tells them.
+    """
     if facts.is_file():
-        for line in facts.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = [line.partition(":") for line in facts.read_text(encoding="utf-8").splitlines()]
+        told = {name.strip(): value.strip() for name, _, value in reversed(lines)}  # of the first processor
+        if name := told.get("model name"):
+            kind = [f"{fact.removeprefix('cpu ')} {told[fact]}" for fact in ("cpu family", "model") if told.get(fact)]
+            return f"{name} ({', '.join(kind)})" if kind else name
     return platform.processor() or platform.machine()
 
 
