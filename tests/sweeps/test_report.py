@@ -119,7 +119,9 @@ def test_the_table_leads_to_the_section_of_a_part(experiment):
     (experiment / "sweep-real.yaml").write_text((experiment / "sweep.yaml").read_text())
     begin, end = result_marks("real")
     readme = experiment / "README.md"
-    readme.write_text(readme.read_text() + f"## The recipe, chosen\n\n## On real `videos`: 2\n\n{begin}\n{end}\n\n## After\n")
+    readme.write_text(
+        readme.read_text() + f"## The recipe, chosen\n\n## On real `videos`: 2\n\n{begin}\n{end}\n\n## After\n"
+    )
     write_index(experiment.parent, command="python x.py")
     text = (experiment.parent / "README.md").read_text()
     assert "| [shifts-real](shifts/README.md#on-real-videos-2) |" in text and "| [shifts](shifts/README.md) |" in text
