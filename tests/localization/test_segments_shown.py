@@ -175,7 +175,12 @@ def test_what_is_annotated_is_outlined_in_the_rows_of_its_class(drawn):
     truth = [Segment("v", 60.0, 64.0, 1), Segment("v", 8.0, 9.0, 0)]
     bars, axes = drawn(80.0, FOUND[:1], truth=truth, truth_names=["fade in", "grow"])
     outlined = [(row, start, end) for row, start, end, filled, _ in bars if not filled]
-    assert outlined == [("grow", 60, 64), ("fade in", 8, 9)] and "outlined" in axes.get_title()
+    assert outlined == [("grow", 60, 64), ("fade in", 8, 9)] and "outlined" in axes.get_xlabel()
+
+
+def test_a_picture_with_a_title_still_says_what_its_colours_mean(drawn):
+    _, axes = drawn(80.0, FOUND, title="val.mp4")
+    assert axes.get_title() == "val.mp4" and axes.get_xlabel() == f"{len(FOUND)} segments, the surer the darker"
 
 
 def test_segments_of_a_class_that_overlap_stand_in_lanes(drawn):

@@ -96,8 +96,9 @@ def draw_timeline(
     axes.spines[["top", "right"]].set_visible(False)
     if not labels:
         axes.text(duration / 2, 0.5, "no segment was found", ha="center", va="center", color="0.4")
-    told = title or f"{len(segments)} segments, the surer the darker" + (", annotated ones outlined" if happens else "")
-    axes.set_title(told, fontsize=10, parse_math=False)
+    told = f"{len(segments)} segments, the surer the darker" + (", annotated ones outlined" if happens else "")
+    axes.set_xlabel(told, fontsize=8, color="0.4")
+    axes.set_title(title, fontsize=10, parse_math=False)
     figure.savefig(path)
 
 
