@@ -92,6 +92,15 @@ def test_a_configuration_read_back_gives_the_same_options(motion):
             {"train_crop": "random", "frame_cache": True, "train_jitter": (36, 40)},
             r"train_jitter=\(36, 40\) needs them",
         ),
+        ({"train_crop": "multi_scale", "frame_cache": True, "resize": None}, "train_crop='multi_scale' needs them"),
+        (
+            {
+                "train_crop": "random",
+                "frame_cache": True,
+                "augment": Augmentation(rand_augment="rand-m7-n2", before_crop=True),
+            },
+            "augment.before_crop=True needs them",
+        ),
         ({"train_jitter": (36, 40)}, "is for the crop 'random', not 'random_resized'"),
     ],
 )

@@ -143,3 +143,82 @@ def test_utd_mhad_holds_out_one_training_subject_for_development(tmp_path):
     assert {record.subject for record in part["val"].records} == {"7"}
     with pytest.raises(ValueError, match="held_out must be a training subject"):
         UTDMHADDepth(str(tmp_path), held_out="2")
+
+
+def folders_of_classes(motion, root, places):
+    for index, path in enumerate(sorted((motion / "videos").rglob("*.mp4"))[: 4 * len(places)]):
+        target = root / places[index % len(places)] / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+def test_test_videos_without_training_videos_are_not_passed_over(motion, tmp_path):
+    folders_of_classes(motion, tmp_path, ["run", "walk"])
+    (tmp_path / "mine.csv").write_text(f"path,label\nrun/{next((tmp_path / 'run').iterdir()).name},run\n")
+    for option in ({"test": "mine.csv"}, {"val": "mine.csv"}):
+        with pytest.raises(ManifestError, match=r"mine.csv is there for '\w+', and nothing says which .* training"):
+            module(tmp_path, **option)
+    (tmp_path / "mine.csv").rename(tmp_path / "val.csv")
+    with pytest.raises(ManifestError, match=r"val.csv is there for 'val'"):
+        module(tmp_path)
+
+
+def test_a_class_may_be_called_test_and_a_split_may_not_become_one(motion, tmp_path):
+    folders_of_classes(motion, tmp_path / "a", ["rest", "test"])
+    assert module(tmp_path / "a").class_names == ["rest", "test"]
+    folders_of_classes(motion, tmp_path / "b", ["training/run", "validation/run"])
+    with pytest.raises(ManifestError, match=r"\['training', 'validation'\] in .* are named as parts of a data set"):
+        module(tmp_path / "b")
+    folders_of_classes(motion, tmp_path / "c", ["run", "test/run"])
+    with pytest.raises(ManifestError, match="test is there for 'test'"):
+        module(tmp_path / "c")
+
+
+def test_a_manifest_and_lists_beside_it_are_not_both_read(motion):
+    with pytest.raises(ValueError, match=r"manifest=all.csv says by its column split what test=mine.csv says too"):
+        module(motion, manifest="all.csv", test="mine.csv")
+
+
+def test_another_word_for_a_split_is_refused(motion, tmp_path):
+    lines = [line.split(",")[:2] for line in (motion / "train.csv").read_text().splitlines()[1:7]]
+    splits = ["train", "train", "val", "val", "testing", "testing"]
+    rows = [",".join([*line, split]) for line, split in zip(lines, splits, strict=True)]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    with pytest.raises(ManifestError, match=r"must say train, val or test, .*it says \['testing', 'train', 'val'\]"):
+        module(tmp_path, manifest="all.csv")
+
+
+def test_it_is_known_that_tests_are_those_of_validation(motion, tmp_path):
+    assert module(motion).test_is_validation and module(motion, hold_out=0.25).test_is_validation
+    assert not module(motion, test="val.csv").test_is_validation
+
+
+def test_mirrored_crops_of_sided_classes_are_refused(motion):
+    for pairs in (None, "auto", [("move_left", "move_right")]):
+        with pytest.raises(ValueError, match=r"num_crops=10 scores five mirrored crops, and one of 'move_left' shows"):
+            module(motion, num_crops=10, flip_pairs=pairs).test_dataloader()
+    batch = next(iter(module(motion, num_crops=10, flip_pairs=[]).val_dataloader()))
+    assert batch["num_views"][0] == 10
+
+
+def test_a_class_that_has_no_other_video_is_replaced_by_one_of_another_class(motion, tmp_path):
+    folders_of_classes(motion, tmp_path, ["run", "walk"])
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "only.mp4").write_bytes(b"no video")
+    data = module(tmp_path, max_error_rate=0.5)
+    dataset = data.train_dataloader().dataset
+    broken = next(i for i, record in enumerate(data.manifests["train"].records) if record.path.endswith("only.mp4"))
+    sample = dataset[0, broken]
+    assert [name for name, _ in sample["failures"]] == ["alone/only.mp4"] and sample["label"][0] != 0
+
+
+def test_substitutes_are_files_that_were_not_tried(motion, tmp_path):
+    folders_of_classes(motion, tmp_path, ["run", "walk"])
+    for path in sorted((tmp_path / "run").iterdir())[:-1]:
+        path.write_bytes(b"no video")
+    data = module(tmp_path, max_error_rate=1.0, val_fraction=0.1)
+    dataset = data.train_dataloader().dataset
+    for epoch in range(20):
+        for index in range(len(dataset)):
+            names = [name for name, _ in dataset[epoch, index]["failures"]]
+            assert len(set(names)) == len(names)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.frame_cache import FrameCache, prepare_frame_cache
+
+from painted import write_video
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,40 @@ def test_a_script_that_its_processes_would_run_again_is_told_so_and_does_not_wai
 def test_crops_of_the_whole_frame_need_it_as_it_is(motion):
     with pytest.raises(ValueError, match="random_resized"):
         module(motion, frame_cache=True, train_crop="random_resized")
+
+
+def uneven_video(path):
+    """Two seconds of ten frames each, then two of 50: 20 frames until 2 s, 100 behind."""
+    times = [1280 * number for number in range(20)] + [25600 + 256 * number for number in range(100)]
+    return write_video(path, 120, times=times, time_base=Fraction(1, 12_800))
+
+
+def test_a_cached_video_of_variable_rate_keeps_its_clock(tmp_path):
+    path = uneven_video(tmp_path / "uneven.mp4")
+    cache = prepare_frame_cache(tmp_path / "frames", [path], 64, num_workers=0, progress=False)
+    with open_video(path) as video, cache.open(path) as cached:
+        for time in (0, 0.149, 0.151, 1, 1.9, 2, 2.5, 3.98, 3.985, 4, 60):
+            moment = Fraction(str(time))
+            nearest = min(range(120), key=lambda number: abs(video.timestamps[number] - moment))
+            assert video.frame_at(moment) == cached.frame_at(moment) == (nearest if time < 3.99 else 120), time
+        assert abs(round(video.fps) - 30) < 2 and video.frame_at(Fraction(1)) == 10, "not 30, by the mean rate"
+
+
+def test_a_bad_frame_costs_the_clips_that_show_it_and_no_more(tmp_path):
+    path = write_video(tmp_path / "video.mp4", 40, options={"g": "1", "x264-params": "scenecut=0:keyint=1"})
+    with open_video(path) as video:
+        expected = video.decode(range(40))
+    import av
+
+    with av.open(str(path)) as container:
+        (place, size) = next((packet.pos, packet.size) for n, packet in enumerate(container.demux(video=0)) if n == 3)
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = bytes(size)
+    path.write_bytes(content)
+    cache = prepare_frame_cache(tmp_path / "frames", [path], 64, num_workers=0, progress=False)
+    with cache.open(path) as cached:
+        assert torch.equal(cached.decode([0, 2, 4, 39]), expected[[0, 2, 4, 39]])
+        with pytest.raises(
+            DecodeError, match=r"the frames \[3\] could not be decoded when the cache was made, .* because:"
+        ):
+            cached.decode([2, 3])

@@ -86,7 +86,7 @@ def test_state_counts_what_was_handed_out_not_what_workers_prepared():
     loader = make(num_workers=2, prefetch_factor=2)
     iterator = iter(loader)
     next(iterator)
-    assert loader.state_dict() == {"epoch": 0, "batches": 1}
+    assert loader.state_dict() == {"epoch": 0, "batches": 1, "batch_size": 4, "processes": 1, "samples": 23}
 
 
 def test_a_state_of_another_epoch_does_not_skip():
@@ -106,3 +106,26 @@ def test_sample_seeds_differ_and_do_not_repeat():
     seeds = {sample_seed(seed, epoch, index) for seed in range(5) for epoch in range(20) for index in range(100)}
     assert len(seeds) == 5 * 20 * 100
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        ({"batch_size": 2}, "with batch_size 4, and now it is batch_size 2"),
+        ({"world_size": 2}, "with processes 1, and now it is processes 2"),
+        ({"num_items": 22}, "with samples 23, and now it is samples 22"),
+    ],
+)
+def test_within_an_epoch_other_batches_are_refused(now, told):
+    options = {"num_items": 23, "batch_size": 4} | now
+
+    def other():
+        return ResumableLoader(Keys(), EpochBatches(shuffle=True, seed=3, **options), collate_fn=list)
+
+    loader = make()
+    next(iter(loader))
+    with pytest.raises(ValueError, match=f"1 batches into it, {told}: samples would be left out or seen twice"):
+        other().load_state_dict(loader.state_dict())
+    whole = make()
+    epoch_of(whole, 0)
+    other().load_state_dict(whole.state_dict())  # between two epochs anything may change

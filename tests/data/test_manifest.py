@@ -50,6 +50,10 @@ def test_given_class_names_fix_the_ids(tmp_path):
         ("path,label,start\na.mp4,walk,soon\n", "start must be seconds such as 3.25, got 'soon'"),
         ("path,label,start\na.mp4,walk,-1\n", "must not be negative"),
         ("path,label\na.mp4,-1\n", "the label -1 is below 0"),
+        (
+            "path,label\na.mp4,lift it, then rest\n",
+            "line 2 has 3 values for 2 columns, a.mp4 and so on; put .* into quotes",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, text, match):
@@ -158,3 +162,36 @@ def test_names_of_several_labels_fix_their_ids(tmp_path):
 def test_what_is_wrong_with_several_labels(tmp_path, text, match):
     with pytest.raises(ManifestError, match=match):
         write(tmp_path, text)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    (tmp_path / "l.csv").write_text("path,label\na.mp4,walk\n")
+    for names in (["walk", "run", "walk"], {"": ["walk", "run", "walk"]}):
+        with pytest.raises(ManifestError, match="the names of the classes hold 'walk' twice"):
+            read_manifest("l.csv", root=tmp_path, class_names=names)
+
+
+def test_a_video_of_many_samples_stands_on_one_side(tmp_path):
+    rows = [
+        f"{video}.mp4,{(7 * video + part) % 5},{part},{part + 1}" for video in range(20) for part in range(video + 1)
+    ]
+    manifest = write(tmp_path, "path,label,start,end\n" + "\n".join(rows) + "\n")
+    train, val = split_by_path(manifest, val_fraction=0.2)
+    sides = [{record.path for record in side.records} for side in (train, val)]
+    assert not sides[0] & sides[1] and len(sides[1]) == 4
+    assert len(train) + len(val) == len(rows)
+
+
+def test_samples_of_one_class_in_a_video_stay_together_class_by_class(tmp_path):
+    rows = [f"{name}{i}.mp4,{name},{k},{k + 1}" for name in ("jump", "walk") for i in range(5) for k in range(3)]
+    train, val = split_by_path(write(tmp_path, "path,label,start,end\n" + "\n".join(rows) + "\n"), val_fraction=0.2)
+    assert {record.label for record in val.records} == {0, 1} and len(val) == 6
+    assert not {record.path for record in val.records} & {record.path for record in train.records}
+
+
+def test_names_of_samples_tell_the_seconds_of_a_part():
+    names = [
+        VideoRecord("a.mp4", 0, start, end).name
+        for start, end in ((None, None), (Fraction(3, 2), Fraction(4)), (Fraction(1, 3), None), (None, Fraction(2)))
+    ]
+    assert names == ["a.mp4", "a.mp4#t=1.5,4", "a.mp4#t=0.3333333333", "a.mp4#t=,2"]

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from pytorchvideo.data.clip_sampling import make_clip_sampler
 
-from kinema.data.sampling import Dense, Segments, SpreadClipSampler, draw_clips
+from kinema.data.sampling import Dense, Segments, SpreadClipSampler, draw_clips, frame_scheme
 
 FPS = Fraction(30)
 
@@ -119,3 +119,25 @@ def test_an_empty_video_and_an_unknown_kind_are_refused():
         draw(Segments(4), 0)
     with pytest.raises(ValueError, match="unknown kind of clip sampler 'middle'"):
         draw(Segments(4), 10, kind="middle")
+
+
+def test_no_clip_is_refused():
+    with pytest.raises(ValueError, match="num_clips must be at least 1, got 0"):
+        draw(Segments(4), 90, kind="constant_clips_per_video", num_clips=0)
+
+
+@pytest.mark.parametrize("scheme", [Dense(4, 2), frame_scheme("dense", 4, 2, rounding="uniformer")])
+def test_times_of_a_clip_count_from_the_start_of_the_file(scheme):
+    (clip,) = draw(scheme, 300, kind="constant_clips_per_video", start=Fraction(5), end=Fraction(8))
+    assert 5 <= clip.start <= Fraction(clip.indices[0], 30) and Fraction(clip.indices[-1], 30) <= clip.end <= 8
+
+
+def test_the_clock_of_the_video_says_what_lies_between_two_times():
+    asked = []
+
+    def frame_at(time):
+        asked.append(time)
+        return 40 if time == 1 else 44
+
+    (clip,) = draw(Segments(4), 90, start=Fraction(1), end=Fraction(2), frame_at=frame_at)
+    assert clip.indices == [40, 41, 42, 43] and asked == [1, 2]

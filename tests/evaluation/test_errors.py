@@ -84,6 +84,14 @@ def test_scores_survive_their_file(tmp_path):
         read_scores(tmp_path / "other.csv")
 
 
+def test_scores_that_are_not_finite_have_no_guess_in_their_file(tmp_path):
+    scores = torch.tensor([[float("nan"), 0.0], [0.2, 0.8]], dtype=torch.float64)
+    table = VideoScores(torch.arange(2), scores, torch.tensor([0, 1]), torch.tensor([True, True]), torch.tensor([1, 1]))
+    write_scores(tmp_path / "scores.csv", table, ["a.mp4", "b.mp4"], ["left", "right"])
+    rows = (tmp_path / "scores.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:4] for row in rows] == [["a.mp4", "left", "", "0"], ["b.mp4", "right", "right", "1"]]
+
+
 @dataclass
 class Row:
     first_name: str

@@ -205,3 +205,11 @@ def test_tasks_that_do_not_fit_are_refused(record, record_tasks):
         )
     with pytest.raises(EnsembleError, match=r"label 1 videos differently, b.mp4 being knife and pan"):
         average_runs([one, record_tasks("labels", [CUT, TAKE], nouns, labels=((0, 1), (1, 1)))])
+
+
+def test_samples_of_one_long_video_are_matched_by_their_seconds(record):
+    names = ["long.mp4#t=0,4", "long.mp4#t=4,9", "c.mp4"]
+    order = [1, 0, 2]
+    two = record("two", [TWO[i] for i in order], names=[names[i] for i in order], labels=(0, 0, 1))
+    mean = average_runs([record("one", ONE, names=names), two])
+    torch.testing.assert_close(mean.videos.scores, (torch.tensor(ONE) + torch.tensor(TWO)).double() / 2)

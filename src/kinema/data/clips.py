@@ -1,7 +1,7 @@
 """A map-style dataset of clips: a record of a manifest becomes pixels."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -117,6 +117,7 @@ class EvalClips:
                 self.scheme,
                 video_frames=video.num_frames,
                 fps=video.fps,
+                frame_at=video.frame_at,
                 kind=self.kind,
                 num_clips=self.num_clips,
                 rng=random.Random(0),
@@ -174,6 +175,7 @@ class TrainClips:
                 self.scheme,
                 video_frames=video.num_frames,
                 fps=video.fps,
+                frame_at=video.frame_at,
                 rng=rng,
                 start=record.start,
                 end=record.end,
@@ -194,7 +196,7 @@ def opened(
 
 def _check_start(start: Fraction | None, video: OpenedVideo, source: str | Path | bytes) -> None:
     # A video that ends before its sample begins is a wrong or cut video: one sample is lost, not the run.
-    if start is not None and round(start * video.fps) >= video.num_frames:
+    if start is not None and video.frame_at(start) >= video.num_frames:
         name = "a video in memory" if isinstance(source, bytes) else source
         raise DecodeError(
             f"{name}: the sample starts at {float(start):.3f} s and the video ends at "
@@ -212,9 +214,9 @@ class ClipDataset(Dataset):
         root: Data root of their paths.
         cut: `TrainClips` or `EvalClips`. Only training may substitute.
         seed: Seed of all randomness.
-        on_error: For training. `substitute` takes another video of the same class for one that cannot be decoded and
-            names it in `failures`; `raise` stops. Evaluation never substitutes: an undecodable video gives black
-            clips with `decoded` False.
+        on_error: For training. `substitute` takes another video for one that cannot be decoded, of the same class where it
+            can, and names it in `failures`; `raise` stops. Evaluation never substitutes: an undecodable video gives black clips
+            with `decoded` False.
     """
 
     def __init__(
@@ -265,12 +267,20 @@ class ClipDataset(Dataset):
                 if self.on_error == "raise":
                     raise
                 failures.append((record.path, str(error)))
-                index = rng.choice(self._of_class[record.label])
+                others = self._others(record.label, {path for path, _ in failures})
+                if not others:
+                    break
+                index = rng.choice(others)
                 record = self.manifest.records[index]
         raise DecodeError(
-            f"{SUBSTITUTION_TRIES} videos of the class '{self.manifest.class_names[record.label]}' in turn could not be "
-            f"decoded, the last because: {failures[-1][1]}. Check them with 'kinema data check'"
+            f"{len(failures)} videos in turn could not be decoded, the last, {failures[-1][0]}, because: {failures[-1][1]}. "
+            "Check them with 'kinema data check'"
         )
+
+    def _others(self, label: int, tried: Collection[str]) -> list[int]:
+        """Samples of other files than those tried: of a class, or of any where it has none left."""
+        of_class = [index for index in self._of_class[label] if self.manifest.records[index].path not in tried]
+        return of_class or [index for index, record in enumerate(self.manifest.records) if record.path not in tried]
 
     def _eval_sample(self, cut: EvalClips, index: int) -> ClipBatch:
         record = self.manifest.records[index]

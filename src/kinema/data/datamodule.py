@@ -23,20 +23,24 @@ from kinema.data.shards.layout import CLASSES, FOLDER_LIST
 from kinema.data.shards.source import ShardedVideos
 from kinema.data.transforms import EvalTransform, TrainCrop, TrainTransform
 
+_PARTS = ("train", "val", "test")
+_PARTS_AS_FOLDERS = frozenset({*_PARTS, "training", "valid", "validation", "testing"})
+
 
 class VideoDataModule(LightningDataModule):
     """Videos on disk, described by manifests.
 
     Where the videos are listed, in order of precedence: `manifest` (one CSV whose column `split` says train, val or
     test); `train`, `val` and `test` (a CSV or a folder per class each); `train` and `val` folders or CSVs found below
-    `root`; else `root` itself as a folder per class, of which `val_fraction` is held out.
+    `root`; else `root` itself as a folder per class, of which `val_fraction` is held out. What is given and would not be
+    read is refused.
 
     Args:
         root: Data root; all paths are relative to it and none may leave it.
         manifest: One CSV with a `split` column, relative to `root`.
         train: CSV or folder per class of the training videos.
         val: CSV or folder per class of the validation videos.
-        test: CSV or folder per class of the test videos; the validation videos when None.
+        test: CSV or folder per class of the test videos; the validation videos when None, and then a test says so.
         classes: Text file with one class name a line, in the order of their ids; sorted from the labels when None.
         val_fraction: Share of each class held out when nothing says which videos are for validation.
         hold_out: To choose options without looking at the validation videos: this share of the training videos of each class
@@ -49,7 +53,8 @@ class VideoDataModule(LightningDataModule):
             `uniformer`, see `kinema.data.published_sampling`.
         target_fps: Frames per second at which `stride_frames` is meant; that of each video when None.
         num_clips: Clips of a video in validation and test.
-        num_crops: Crops of a clip in validation and test: 1, 3, 5 or 10.
+        num_crops: Crops of a clip in validation and test: 1, 3, 5 or 10. Five of ten are mirrored, and refused where a class
+            names a side, unless `flip_pairs` is [].
         clip_kind: How the clips of validation and test are placed.
         size: Side of the square clips in pixels.
         resize: Short side in pixels before a clip is cut; `size` when None.
@@ -78,7 +83,8 @@ class VideoDataModule(LightningDataModule):
             object store (`s3://bucket/folder`) are fetched as they are wanted, and kept below `$KINEMA_DATA/shards` or
             `~/.cache/kinema/shards`.
         frame_cache: Decode every frame once, before training, and keep it with its short side resized, for this run and all
-            others: for small sets that many runs train on. Not for `random_resized` crops, which see the whole frame.
+            others: for small sets that many runs train on. Not for what sees the whole frame: `random_resized` crops,
+            `multi_scale` ones without `resize`, and augmentation before the crop.
             They lie in `$KINEMA_DATA/frames`, or `~/.cache/kinema/frames`.
         on_error: What training does with a video that cannot be decoded.
         max_error_rate: Largest share of training videos that may be undecodable before the run stops.
@@ -133,6 +139,11 @@ class VideoDataModule(LightningDataModule):
         super().__init__()
         self.root = Path(root).expanduser()
         self.sources = {"manifest": manifest, "train": train, "val": val, "test": test}
+        beside = next((part for part in _PARTS if self.sources[part]), None)
+        if manifest and beside:
+            raise ValueError(
+                f"manifest={manifest} says by its column split what {beside}={self.sources[beside]} says too; give one of them"
+            )
         self.classes, self.val_fraction = classes, val_fraction
         if not 0 <= hold_out < 1:
             raise ValueError(f"hold_out={hold_out} is no share of the training videos; give a number from 0 to below 1")
@@ -173,6 +184,8 @@ class VideoDataModule(LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.decoder = num_workers, decoder
         whole = {"train_crop": train_crop} if train_crop == "random_resized" else {}
+        whole |= {"train_crop": train_crop} if train_crop == "multi_scale" and resize is None else {}
+        whole |= {"augment.before_crop": True} if augment.before_crop else {}
         whole |= {"train_jitter": train_jitter} if train_jitter is not None else {}
         whole |= {"eval_size": eval_size} if eval_size is not None else {}
         whole |= {"eval_resize": eval_resize} if eval_resize != resize else {}
@@ -209,6 +222,11 @@ class VideoDataModule(LightningDataModule):
         """Where a sample has several labels: what each tells and its class names by id; empty for one label."""
         return self.manifests["train"].tasks
 
+    @property
+    def test_is_validation(self) -> bool:
+        """Whether nothing says which videos are for tests, so that those of validation are; known after `setup`."""
+        return self.manifests["test"] is self.manifests["val"]
+
     def setup(self, stage: str | None = None) -> None:
         if self.manifests:
             return
@@ -234,14 +252,16 @@ class VideoDataModule(LightningDataModule):
         names = self._class_names()
         if self.sources["manifest"]:
             whole = read_manifest(self.sources["manifest"], root=self.root, class_names=names)
-            parts = {part: whole.where(split=part) for part in ("train", "val", "test")}
-            if not len(parts["train"]) or not len(parts["val"]):
+            parts = {part: whole.where(split=part) for part in _PARTS}
+            if not len(parts["train"]) or not len(parts["val"]) or set(whole.splits) - set(_PARTS):
                 raise ManifestError(
-                    f"the column split of {self.sources['manifest']} must say train, val or test; it says {whole.splits}"
+                    f"the column split of {self.sources['manifest']} must say train, val or test, and have rows for train "
+                    f"and val; it says {whole.splits}"
                 )
         else:
-            found = {part: self.sources[part] or self._find(part) for part in ("train", "val", "test")}
+            found = {part: self.sources[part] or self._find(part) for part in _PARTS}
             if not found["train"]:
+                self._refuse_parts_without_training(found)
                 everything = self.root if self.shards is None else self.root / FOLDER_LIST
                 train, val = split_by_path(
                     read_manifest(everything, root=self.root, class_names=names), val_fraction=self.val_fraction
@@ -259,6 +279,24 @@ class VideoDataModule(LightningDataModule):
             parts["test"] = parts["val"]
         return parts
 
+    def _refuse_parts_without_training(self, found: Mapping[str, str | None]) -> None:
+        """What would be left out without a word where the root itself is read as a folder per class."""
+        for part in ("val", "test"):
+            where = found[part]
+            # A class may be called 'test': a folder of videos, not one of folders.
+            asked = self.sources[part] is not None
+            if where and (asked or (self.root / where).is_file() or _holds_folders(self.root / where)):
+                raise ManifestError(
+                    f"{self.root / where} is there for '{part}', and nothing says which videos are for training; name them as "
+                    "--data.train, or put 'train' or train.csv beside it"
+                )
+        folders = {entry.name for entry in self.root.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        if folders and all(name.lower() in _PARTS_AS_FOLDERS for name in folders) and self.shards is None:
+            raise ManifestError(
+                f"the folders {sorted(folders)} in {self.root} are named as parts of a data set, not as classes; name them "
+                "as --data.train, --data.val and --data.test"
+            )
+
     def train_dataloader(self) -> ResumableLoader:
         pairs = tuple((self._id_of(a), self._id_of(b)) for a, b in self._flip_pairs())
         transform = replace(self.train_transform, flip_pairs=pairs)
@@ -270,9 +308,11 @@ class VideoDataModule(LightningDataModule):
         return self._train_loader
 
     def val_dataloader(self) -> ResumableLoader:
+        self._refuse_mirrored_crops()
         return self._loader("val", self.eval_clips)
 
     def test_dataloader(self) -> ResumableLoader:
+        self._refuse_mirrored_crops()
         return self._loader("test", self.eval_clips)
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
@@ -363,13 +403,30 @@ class VideoDataModule(LightningDataModule):
 
         if self.flip_pairs == "auto":
             return mirror_pairs(self.class_names)
-        sided = next((name for name in self.class_names if mirrored_name(name) != name), None)
+        sided = self._sided_class()
         if self.flip and sided is not None:
             raise ValueError(
                 f"flip={self.flip} mirrors clips, one of '{sided}' then shows '{mirrored_name(sided)}', labelled as before; "
                 "set flip_pairs to auto, flip to 0, or flip_pairs to [] to mirror clips nonetheless"
             )
         return []
+
+    def _sided_class(self) -> str | None:
+        """The first class whose clips show another one in a mirror, by its name; None if there is none."""
+        from kinema.data.datasets.mirror_pairs import mirrored_name
+
+        return next((name for name in self.class_names if mirrored_name(name) != name), None)
+
+    def _refuse_mirrored_crops(self) -> None:
+        if self.eval_clips.transform.num_crops != 10 or self.flip_pairs == []:
+            return
+        pairs = self.flip_pairs if self.flip_pairs != "auto" else None
+        sided = pairs[0][0] if pairs else self._sided_class()
+        if sided is not None:
+            raise ValueError(
+                f"num_crops=10 scores five mirrored crops, and one of '{sided}' shows another class in a mirror; take 5 crops, "
+                "or set flip_pairs to [] to score them nonetheless"
+            )
 
     def _read_from_shards(self, where: str) -> None:
         """Take the folder of the shards for the data root, and videos out of it."""
@@ -385,3 +442,7 @@ class VideoDataModule(LightningDataModule):
                 f"{len(absent)} of {len(manifest)} '{part}' videos are missing below {self.root}, such as {absent[:3]}; "
                 "correct --data.root, or restore the files and look with 'kinema data check'"
             )
+
+
+def _holds_folders(path: Path) -> bool:
+    return any(entry.is_dir() for entry in path.iterdir())

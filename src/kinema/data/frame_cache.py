@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field, replace
 from fractions import Fraction
 from multiprocessing import current_process, get_context
 from pathlib import Path
@@ -24,10 +24,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from kinema.data.decoding import DecodeError, Decoder, open_video
+from kinema.data.decoding import DecodeError, Decoder, VideoReader, open_video
+from kinema.data.decoding.index import nearest_frame
 from kinema.data.progress import progress_bar
 
-_FORMAT = 1
+_FORMAT = 2
 _FRAMES, _INDEX = "frames.u8", "index.json"
 
 
@@ -40,6 +41,8 @@ class OpenedVideo(Protocol):
     @property
     def fps(self) -> Fraction: ...
 
+    def frame_at(self, time: Fraction) -> int: ...
+
     def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]: ...
 
 
@@ -51,7 +54,16 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where the frames of a video lie; or why it has none."""
+    """Where the frames of a video lie; or why it has none.
+
+    Args:
+        start: Their first byte.
+        num_frames, height, width: Their shape.
+        fps: Their mean rate.
+        failure: Why the video has none; where frames are missing, why the first of them is.
+        missing: Frames that could not be decoded, black in the file.
+        clock: Where the rate varies: the ticks at which frames begin and the last one ends, behind the fraction that is a tick.
+    """
 
     start: int
     num_frames: int
@@ -59,6 +71,8 @@ class _Entry:
     width: int
     fps: tuple[int, int]
     failure: str | None = None
+    missing: list[int] = field(default_factory=list)
+    clock: list[int] = field(default_factory=list)
 
 
 class FrameCache:
@@ -85,30 +99,41 @@ class FrameCache:
             KeyError: If the cache was made without it.
         """
         entry = self._entries[str(path)]
-        if entry.failure is not None:
+        if entry.failure is not None and not entry.missing:
             raise DecodeError(entry.failure)
         if self._bytes is None:
             self._bytes = np.memmap(self.folder / _FRAMES, np.uint8, "r")
         size = entry.num_frames * entry.height * entry.width * 3
         shape = entry.num_frames, entry.height, entry.width, 3
-        return _CachedVideo(
-            self._bytes[entry.start : entry.start + size].reshape(shape), Fraction(*entry.fps), str(path)
-        )
+        return _CachedVideo(self._bytes[entry.start : entry.start + size].reshape(shape), entry, str(path))
 
 
 class _CachedVideo:
-    def __init__(self, frames: np.ndarray, fps: Fraction, name: str) -> None:
-        self.frames, self.fps, self.name = frames, fps, name
+    def __init__(self, frames: np.ndarray, entry: _Entry, name: str) -> None:
+        self.frames, self.fps, self.name = frames, Fraction(*entry.fps), name
+        self._entry = entry
 
     @property
     def num_frames(self) -> int:
         return len(self.frames)
 
     def decode(self, indices: Sequence[int]) -> UInt8[Tensor, "T C H W"]:
+        missing = set(self._entry.missing).intersection(indices)
+        if missing:
+            raise DecodeError(
+                f"{self.name}: the frames {sorted(missing)[:8]} could not be decoded when the cache was made, the first of all "
+                f"missing ones because: {self._entry.failure}"
+            )
         outside = [index for index in indices if not 0 <= index < self.num_frames]
         if outside:
             raise IndexError(f"{self.name}: frames {outside[:8]} were asked for, but the video has {self.num_frames}")
         return torch.from_numpy(self.frames[list(indices)]).permute(0, 3, 1, 2)
+
+    def frame_at(self, time: Fraction) -> int:
+        if not self._entry.clock:
+            return round(time * self.fps)
+        numerator, denominator, *begins = self._entry.clock
+        return nearest_frame((np.array(begins), Fraction(numerator, denominator)), time)
 
     def __enter__(self) -> Self:
         return self
@@ -187,9 +212,9 @@ def _write(
     with pool as executor, (folder / _FRAMES).open("wb") as file, progress_bar(progress) as bar:
         task = bar.add_task(f"decoding {len(paths)} videos once", total=len(paths))
         decoded = map(_decode, jobs) if executor is None else executor.map(_decode, jobs, chunksize=8)
-        for path, (frames, fps, failure) in zip(paths, decoded, strict=True):
+        for path, (frames, entry) in zip(paths, decoded, strict=True):
             file.write(frames.tobytes())
-            entries[str(path)] = astuple(_Entry(start, len(frames), frames.shape[1], frames.shape[2], fps, failure))
+            entries[str(path)] = astuple(replace(entry, start=start))
             start += frames.size
             bar.advance(task)
         if not start:
@@ -197,12 +222,43 @@ def _write(
     (folder / _INDEX).write_text(json.dumps(entries), encoding="utf-8")
 
 
-def _decode(job: tuple[Path, int, Decoder]) -> tuple[np.ndarray, tuple[int, int], str | None]:
+def _decode(job: tuple[Path, int, Decoder]) -> tuple[np.ndarray, _Entry]:
+    """The frames of a video, (T, H, W, 3), and their entry, which does not know its place in the file yet."""
     path, short_side, decoder = job
     torch.set_num_threads(1)
     try:
         with open_video(path, decoder=decoder) as video:
-            frames = F.resize(video.decode(range(video.num_frames)), [short_side], antialias=True)
-            return frames.permute(0, 2, 3, 1).contiguous().numpy(), video.fps.as_integer_ratio(), None
+            frames, missing, failure = _frames_of(video, short_side)
+            clock: list[int] = []
+            if video.index.variable_rate:
+                begins, tick = video.index.clock()
+                clock = [*tick.as_integer_ratio(), *begins.tolist()]
+            fps = video.fps.as_integer_ratio()
+            return frames, _Entry(0, *frames.shape[:3], fps, failure, missing, clock)
     except DecodeError as error:
-        return np.empty((0, 0, 0, 3), np.uint8), (0, 1), str(error)
+        return np.empty((0, 0, 0, 3), np.uint8), _Entry(0, 0, 0, 0, (0, 1), str(error))
+
+
+def _frames_of(video: VideoReader, short_side: int) -> tuple[np.ndarray, list[int], str | None]:
+    """All frames; those that cannot be decoded are black, and named, with the reason of the first."""
+    try:
+        return _resized(video.decode(range(video.num_frames)), short_side), [], None
+    except DecodeError as error:
+        # One bad frame takes only the clips that show it: a file without a cache is read no more than that.
+        found: dict[int, np.ndarray] = {}
+        missing: list[int] = []
+        reason = str(error)
+        for number in range(video.num_frames):
+            try:
+                found[number] = _resized(video.decode([number]), short_side)[0]
+            except DecodeError as of_frame:
+                reason = reason if missing else str(of_frame)
+                missing.append(number)
+        if not found:
+            raise
+        black = np.zeros_like(next(iter(found.values())))
+        return np.stack([found.get(number, black) for number in range(video.num_frames)]), missing, reason
+
+
+def _resized(frames: UInt8[Tensor, "T C H W"], short_side: int) -> np.ndarray:
+    return F.resize(frames, [short_side], antialias=True).permute(0, 2, 3, 1).contiguous().numpy()

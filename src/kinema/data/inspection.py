@@ -20,8 +20,6 @@ Status = Literal["ok", "damaged", "undecodable"]
 
 # A header's duration includes a soundtrack and is often rounded; less than this share of it, and frames are missing.
 _SHORTEST_SHARE = Fraction(9, 10)
-# Steps between frames that differ by more than this share of the usual one, and by more than rounding, are uneven.
-_UNEVEN = 0.05
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,6 @@ def _decode_ends(video: PyAVReader) -> None:
 def _describe(video: PyAVReader, facts: VideoFacts) -> VideoFacts:
     """Add what a fully decoded video holds, and the verdict."""
     index = video.index
-    steps = np.diff(index.pts)
     missing = video.report.missing
     status, reason = _judge(video)
     return replace(
@@ -191,7 +188,7 @@ def _describe(video: PyAVReader, facts: VideoFacts) -> VideoFacts:
         codec=video.codec,
         container=video.demuxer,
         first_timestamp=int(index.pts[0]) * index.time_base,
-        variable_rate=len(steps) > 0 and bool(np.ptp(steps) > max(2, _UNEVEN * np.median(steps))),
+        variable_rate=index.variable_rate,
         keyframe_interval=int(np.diff([0, *index.packets.keyframes, len(index.packets)]).max()),
     )
 

@@ -81,7 +81,8 @@ class ResumableLoader(DataLoader):
     """A DataLoader whose place within an epoch is part of the checkpoint.
 
     Lightning saves `state_dict()` with every checkpoint and gives it back before the first batch of a resumed run. The
-    state counts the batches handed out, not those that workers have prepared ahead.
+    state counts the batches handed out, not those that workers have prepared ahead. Within an epoch it fits batches of the
+    same size on as many processes, of as many samples, alone: others would leave samples out, or see some twice.
     """
 
     def __init__(self, dataset: Dataset, batches: EpochBatches, **options: Any) -> None:
@@ -103,12 +104,31 @@ class ResumableLoader(DataLoader):
             self._handed_out += 1
             yield batch
 
+    @property
+    def _dealt(self) -> dict[str, int]:
+        """What decides which samples a number of batches holds."""
+        batches = self.batches
+        return {"batch_size": batches.batch_size, "processes": batches.world_size, "samples": batches.num_items}
+
     def state_dict(self) -> dict[str, int]:
         if self._handed_out >= len(self.batches):
             return {"epoch": self._epoch + 1, "batches": 0}
-        return {"epoch": self._epoch, "batches": self._handed_out}
+        return {"epoch": self._epoch, "batches": self._handed_out, **self._dealt}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where a state was taken.
+
+        Raises:
+            ValueError: If it lies within an epoch of other batches.
+        """
+        # Checkpoints of earlier versions do not say it.
+        different = [name for name, now in self._dealt.items() if state["batches"] and state.get(name, now) != now]
+        if different:
+            was, is_now = (", ".join(f"{name} {said[name]}" for name in different) for said in (state, self._dealt))
+            raise ValueError(
+                f"the checkpoint lies within an epoch, {state['batches']} batches into it, with {was}, and now it is {is_now}: "
+                "samples would be left out or seen twice; give what it was, or go on from a checkpoint of the end of an epoch"
+            )
         self.batches.set_epoch(state["epoch"])
         self.batches.resume_at = (state["epoch"], state["batches"])
 

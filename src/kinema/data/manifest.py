@@ -47,6 +47,14 @@ class VideoRecord:
     further_labels: tuple[int, ...] = ()
 
     @property
+    def name(self) -> str:
+        """Its path, and behind it the seconds of a part of a file: `long.mp4#t=1.5,4`, as in W3C's Media Fragments."""
+        if self.start is None and self.end is None:
+            return self.path
+        start, end = ("" if time is None else f"{float(time):.10g}" for time in (self.start, self.end))
+        return f"{self.path}#t={start}" + (f",{end}" if end else "")
+
+    @property
     def labels(self) -> tuple[int, ...]:
         """All its class ids."""
         return (self.label, *self.further_labels)
@@ -109,31 +117,42 @@ def read_manifest(
         return _read_folders(path, root, class_names)
     if not path.is_file():
         raise ManifestError(f"manifest {path} does not exist; give a CSV file or a folder with one folder per class")
+    for names in class_names.values() if isinstance(class_names, Mapping) else [class_names or []]:
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        if twice:
+            raise ManifestError(f"the names of the classes hold {twice[0]!r} twice; give each class a name of its own")
     return _read_csv(path, root, class_names)
 
 
 def split_by_path(manifest: Manifest, *, val_fraction: float, seed: int = 0) -> tuple[Manifest, Manifest]:
-    """Carve a validation part out of a manifest, class by class, by a hash of each path.
+    """Carve a validation part out of a manifest by a hash of each path: whole videos, with all samples that lie in them.
 
-    A video stays on its side when others are added or removed elsewhere in the list of classes, and both sides hold
-    every class that has at least two videos.
+    Where every video shows one class, this is done class by class, so that both sides hold every class that has at least two
+    videos, and a video stays on its side when others are added or removed elsewhere in the list of classes. Where videos
+    hold samples of several classes, the share is that of all videos.
 
     Raises:
         ManifestError: If `val_fraction` is not between 0 and 1, or one side would be empty.
     """
     if not 0 < val_fraction < 1:
         raise ManifestError(f"val_fraction must lie between 0 and 1, got {val_fraction}")
+    samples: dict[str, list[VideoRecord]] = {}
+    for record in manifest.records:
+        samples.setdefault(record.path, []).append(record)
+    of_one = all(len({record.labels for record in held}) == 1 for held in samples.values())
+    groups: dict[int, list[str]] = {}
+    for path, held in samples.items():
+        groups.setdefault(held[0].label if of_one else 0, []).append(path)
     train: list[VideoRecord] = []
     val: list[VideoRecord] = []
-    for label in range(len(manifest.class_names)):
-        of_class = [record for record in manifest.records if record.label == label]
-        of_class.sort(key=lambda record: hashlib.sha256(f"{seed}:{record.path}".encode()).hexdigest())
-        num_val = min(max(round(len(of_class) * val_fraction), 1), len(of_class) - 1) if len(of_class) > 1 else 0
-        val += [replace(record, split="val") for record in of_class[:num_val]]
-        train += [replace(record, split="train") for record in of_class[num_val:]]
+    for _, paths in sorted(groups.items()):
+        paths.sort(key=lambda path: hashlib.sha256(f"{seed}:{path}".encode()).hexdigest())
+        num_val = min(max(round(len(paths) * val_fraction), 1), len(paths) - 1) if len(paths) > 1 else 0
+        val += [replace(record, split="val") for path in paths[:num_val] for record in samples[path]]
+        train += [replace(record, split="train") for path in paths[num_val:] for record in samples[path]]
     if not train or not val:
         raise ManifestError(
-            f"{len(manifest)} videos of {len(manifest.class_names)} classes leave {len(train)} for training and "
+            f"{len(samples)} videos of {len(manifest.class_names)} classes leave {len(train)} samples for training and "
             f"{len(val)} for validation; give at least two videos of a class"
         )
     return replace(manifest, records=train), replace(manifest, records=val)
@@ -178,6 +197,12 @@ def _read_csv(path: Path, root: Path, class_names: Sequence[str] | Mapping[str, 
         raise ManifestError(f"{path} has a header but no rows; add one line per video")
     label_columns = list(tasks.values()) or ["label"]
     for line, row in enumerate(rows, start=2):
+        surplus: list[str] = row.pop(None, [])  # pyrefly: ignore[bad-argument-type]
+        if surplus:
+            raise ManifestError(
+                f"{path} line {line} has {len(columns) + len(surplus)} values for {len(columns)} columns, {row['path']} and so "
+                'on; put what holds a comma into quotes, "letting it fall, then rest"'
+            )
         if not row["path"] or not all(row[column] for column in label_columns):
             raise ManifestError(f"{path} line {line}: path and label must both be given, got {row}")
     names = _names_by_column(path, rows, tasks or {"": "label"}, class_names)
@@ -204,11 +229,7 @@ def _read_csv(path: Path, root: Path, class_names: Sequence[str] | Mapping[str, 
             end=end,
             split=row.get("split") or "",
             subject=row.get("subject") or "",
-            metadata={
-                name: value
-                for name, value in row.items()
-                if name is not None and name not in (*_COLUMNS, *label_columns)
-            },
+            metadata={name: value for name, value in row.items() if name not in (*_COLUMNS, *label_columns)},
             further_labels=tuple(further),
         )
         resolve(record, root)

@@ -289,7 +289,7 @@ def _manifest_text(manifest: Manifest, statuses: Sequence[tuple[str, str]], foun
             fps, seconds = (float(Fraction(*entry[name])) for name in ("fps", "duration"))
             measured = [
                 entry["frames"],
-                f"{fps:.6g}",
+                f"{fps:.10g}",
                 f"{seconds:.6g}",
                 entry["width"],
                 entry["height"],

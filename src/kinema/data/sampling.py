@@ -6,6 +6,7 @@ own code is in `kinema.data.published_sampling`; `frame_scheme` picks one by nam
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -186,6 +187,7 @@ def draw_clips(
     *,
     video_frames: int,
     fps: Fraction,
+    frame_at: Callable[[Fraction], int] | None = None,
     kind: ClipKind = "random",
     num_clips: int = 1,
     rng: random.Random,
@@ -198,6 +200,8 @@ def draw_clips(
         scheme: `Segments` or `Dense`, or a published one, which places its clips itself.
         video_frames: Number of frames of the video.
         fps: Frames per second; windows are counted in frames, so in a video of variable rate this is its mean.
+        frame_at: The frame that is shown nearest to a time, for `start` and `end`; by `fps` when None, which is right where the
+            rate does not vary.
         kind: pytorchvideo's names. `random`: one clip at random, for training. `constant_clips_per_video`:
             `num_clips` spread evenly. `uniform`: windows side by side until the end of the video.
         num_clips: For `constant_clips_per_video`.
@@ -206,11 +210,13 @@ def draw_clips(
         end: Second at which the sample ends; its end when None.
 
     Raises:
-        ValueError: If the video has no frame, or the sample lies outside it.
+        ValueError: If the video has no frame, the sample lies outside it, or no clip is asked for.
     """
     if video_frames < 1:
         raise ValueError("a clip needs a video of at least 1 frame, got 0; leave this video out of the manifest")
-    first, count = _span(video_frames, fps, start, end)
+    if num_clips < 1:
+        raise ValueError(f"num_clips must be at least 1, got {num_clips}")
+    first, count = _span(video_frames, fps, frame_at or (lambda time: round(time * fps)), start, end)
     if isinstance(scheme, PublishedSegments | PublishedIntervals):
         return _published_clips(scheme, first, count, fps, kind, num_clips, rng)
     if isinstance(scheme, Dense):
@@ -220,11 +226,11 @@ def draw_clips(
     clips = []
     for info in _windows(sampler, Fraction(count) / fps, rng):
         phase = None if kind == "random" else (Fraction(1, 2) + Fraction(info.clip_index, num_clips)) % 1
-        # Windows are placed on whole frames by rounding down: 0 .. n - window, each equally likely in training, and
-        # the same places as TSM's ten evenly spaced windows in testing.
+        # Windows are placed on whole frames by rounding down: 0 .. n - window - 1, each equally likely in training, as TSM's
+        # randint, which leaves out the last place too; and the same places as its ten evenly spaced windows in testing.
         offset = min(int(info.clip_start_sec * fps), max(count - 1, 0))
         local = scheme.indices(offset, window, count, phase, rng)
-        start_sec, end_sec = Fraction(info.clip_start_sec), Fraction(info.clip_end_sec)
+        start_sec, end_sec = (first / fps + Fraction(time) for time in (info.clip_start_sec, info.clip_end_sec))
         clips.append(Clip([first + index for index in local], start_sec, end_sec, info.clip_index))
     return clips
 
@@ -238,7 +244,7 @@ def _published_clips(
     for number in [None] if kind == "random" else range(num_clips):
         begin = scheme.place(count, fps, number, num_clips, rng)
         local = scheme.indices(begin, count, fps, number, num_clips, rng)
-        start, end = begin / fps, (begin + scheme.window(count, fps)) / fps
+        start, end = ((first + frame) / fps for frame in (begin, begin + scheme.window(count, fps)))
         clips.append(Clip([first + index for index in local], start, end, number or 0))
     return clips
 
@@ -271,9 +277,15 @@ def _windows(sampler: ClipSampler, duration: Fraction, rng: random.Random) -> li
     return infos
 
 
-def _span(video_frames: int, fps: Fraction, start: Fraction | None, end: Fraction | None) -> tuple[int, int]:
-    first = round((start or Fraction(0)) * fps)
-    stop = video_frames if end is None else min(round(end * fps), video_frames)
+def _span(
+    video_frames: int,
+    fps: Fraction,
+    frame_at: Callable[[Fraction], int],
+    start: Fraction | None,
+    end: Fraction | None,
+) -> tuple[int, int]:
+    first = 0 if start is None else frame_at(start)
+    stop = video_frames if end is None else min(frame_at(end), video_frames)
     if first >= video_frames:
         raise ValueError(
             f"the sample starts at {float(start or 0):.3f} s but the video ends at {float(video_frames / fps):.3f} s; "

@@ -13,7 +13,10 @@ _SCORE_COLUMNS = ["video", "label", "guess", "right", "decoded", "views"]
 
 
 def write_scores(path: Path, videos: VideoScores, names: Sequence[str], class_names: Sequence[str]) -> None:
-    """Write one row per video: its name, true class, best guess, whether it is right, and the score of every class."""
+    """Write one row per video: its name, true class, best guess, whether it is right, and the score of every class.
+
+    Where scores are not finite, or the video could not be decoded, there is no guess, which is wrong.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*_SCORE_COLUMNS, *class_names])
@@ -25,12 +28,12 @@ def write_scores(path: Path, videos: VideoScores, names: Sequence[str], class_na
             videos.num_views.tolist(),
             strict=True,
         ):
-            guess = int(scores.argmax()) if decoded else -1
+            guess = int(scores.argmax()) if decoded and scores.isfinite().all() else -1
             writer.writerow(
                 [
                     name,
                     class_names[label],
-                    class_names[guess] if decoded else "",
+                    class_names[guess] if guess >= 0 else "",
                     int(guess == label),
                     int(decoded),
                     views,
@@ -78,15 +81,16 @@ def write_task_scores(
         writer.writerow(["video", *facts, "right", "decoded", "views", *scores])
         for row, name in enumerate(names):
             decoded = bool(videos.decoded[row])
+            guessed = decoded and all(bool(task.scores[row].isfinite().all()) for task in videos.tasks.values())
             labels, guesses = videos.labels[row].tolist(), videos.guesses[row].tolist()
             shown: list[str] = []
             for task, label, guess in zip(videos.tasks, labels, guesses, strict=True):
-                shown += [class_names[task][label], class_names[task][guess] if decoded else ""]
+                shown += [class_names[task][label], class_names[task][guess] if guessed else ""]
             writer.writerow(
                 [
                     name,
                     *shown,
-                    int(decoded and labels == guesses),
+                    int(guessed and labels == guesses),
                     int(decoded),
                     int(videos.num_views[row]),
                     *(f"{score:.8g}" for task in videos.tasks.values() for score in task.scores[row].tolist()),

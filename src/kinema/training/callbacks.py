@@ -146,6 +146,8 @@ class Report(Callback):
         print(f"{len(names)} classes ({shown}), {counts} videos in {data.root}")
         for note in getattr(data, "notes", ()):
             print(note)
+        if "test" in parts and getattr(data, "test_is_validation", False):
+            print("nothing says which videos are for tests, so those of validation are tested")
         print(f"{module.model_name}, {millions:.2f} M parameters, on {module.device}", flush=True)
         if isinstance(module, VideoClassifier) and trainer.state.fn == "fit" and (told := _step_of(trainer, module)):
             print(told, flush=True)
@@ -325,6 +327,8 @@ class RecordEvaluation(Callback):
         count = sum(parameter.numel() for parameter in module.network.parameters())
         facts: dict[str, Any] = {"parameters": count}
         facts |= {"stage": trainer.state.fn.value if trainer.state.fn else None, "part": part}
+        if part == "test" and getattr(trainer.datamodule, "test_is_validation", False):  # pyrefly: ignore[missing-attribute]
+            facts |= {"test_is_validation": True}
         guard = next((callback for callback in callbacks if isinstance(callback, DecodeGuard)), None)
         if fitting:
             # Lightning counts an epoch as done when its validation has ended, so that one is not counted yet.

@@ -241,7 +241,7 @@ class VideoClassifier(RecordedModule):
     def write_results(self, part: str, run: RunFolder, data: Any) -> None:
         """The scores of every video, and a confusion matrix of each task."""
         videos = self.evaluated[part]
-        names = [data.manifests[part].records[index].path for index in videos.videos.tolist()]
+        names = [data.manifests[part].records[index].name for index in videos.videos.tolist()]
         title = f"{run.path.name}, {part}"
         if isinstance(videos, TaskScores):
             write_task_scores(run.scores(part), videos, names, self.tasks)

@@ -65,8 +65,8 @@ def average_runs(runs: Sequence[str | Path], *, weights: Sequence[float] | None 
 
     Scores are what each run recorded, means over the views of a video: probabilities, or logits where the run averages
     logits (two-stream TSM is the plain mean of these, Lin, Gan and Han 2019, arXiv:1811.08383). Videos are matched by their
-    path, so their order in a run does not matter. A video that one of the runs could not decode counts as wrong, as in that
-    run.
+    path, samples within a video by their seconds too, so their order in a run does not matter. A video that one of the runs
+    could not decode counts as wrong, as in that run.
 
     Where samples have several labels, the scores of verbs and those of nouns are averaged, and actions are products of the
     averages: runs do not record what they gave to single views. So the `top1` of a mean, and of its members here, is what a
@@ -183,7 +183,7 @@ def _told(run: _Recorded) -> str:
 
 
 def _rows_by_sample(names: list[str]) -> dict[tuple[str, int], int]:
-    """Row of each sample: its path, and how often the path stood before, where a long video holds several samples."""
+    """Row of each sample: its name, and how often that stood before, where several samples are of the same seconds."""
     seen: dict[str, int] = {}
     rows: dict[tuple[str, int], int] = {}
     for row, name in enumerate(names):

@@ -16,8 +16,11 @@ from kinema.data import datasets
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.datasets.archive import ArchiveData
 from kinema.data.datasets.archives import ARCHIVES, build_archive
+from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.manifest import ManifestError
+from kinema.data.prepare import prepare_archive
 from kinema.data.sampling import Segments, draw_clips
+from kinema.data.shards.write import shard_videos
 
 from archives import EPIC_COLUMNS, SOMETHING, epic_row, make_archive, write_csv, write_frames
 
@@ -445,6 +448,32 @@ def test_epic_frames_have_the_rate_of_their_video(copy):
     again = build_archive("epic100", str(root), subset=True, frames="frame_{:010d}.jpg", **CLIPS)
     with pytest.raises(ManifestError, match=r"EPIC_100_video_info.csv.*'fast' is no number"):
         again.setup()
+
+
+def test_epic_frames_keep_the_rate_of_their_video_when_prepared_and_in_shards(copy, tmp_path):
+    root = copy("epic100").root
+    for name, number in (("train", 1), ("validation", 2)):
+        write_csv(root / f"EPIC_100_{name}.csv", [EPIC_COLUMNS, epic_row(f"P{number:02d}_101", 0, 0.14, 0.37, 1, 1)])
+        pictures = [np.full((32, 32, 3), 6 * index, np.uint8) for index in range(1, 41)]
+        write_frames(root / "rgb_frames" / f"P{number:02d}_101", pictures, "frame_{:010d}.jpg")
+    rates = [["video_id", "duration", "fps"], ["P01_101", 0.8, "50.0"], ["P02_101", 0.8, "29.97"]]
+    write_csv(root / "EPIC_100_video_info.csv", rates)
+    options = CLIPS | {"subset": True, "frames": "frame_{:010d}.jpg", "num_frames": 15, "batch_size": 1}
+
+    def shown(where, **more):
+        data = build_archive("epic100", str(where), **options, **more)
+        data.setup()
+        batch = next(iter(data.val_dataloader()))
+        return (batch["clip"].float().mean((0, 1, 3, 4)) / 6).round().int().tolist()
+
+    assert shown(root) == list(range(8, 23)), "frames 8 to 22, counted from 1"
+    prepared = prepare_archive(build_archive("epic100", str(root), **options), num_workers=1, progress=False)
+    shard_videos(
+        [prepared.manifest], root, str(tmp_path / "out"), folders=FrameFolders("frame_{:010d}.jpg", 60), progress=False
+    )
+    (root / "EPIC_100_video_info.csv").unlink()  # the lists lie elsewhere, and are not named
+    assert shown(root) == list(range(8, 23))
+    assert shown("nowhere", shards=str(tmp_path / "out")) == list(range(8, 23))
 
 
 def test_an_empty_label_is_no_class(copy):

@@ -61,6 +61,11 @@ def test_jester_sorted_and_as_listed():
         ("a bright copyright", "a bright copyright"),
         ("Rolling Hand Forward", "Rolling Hand Forward"),
         ("swipe_left2", "swipe_right2"),
+        ("SwipeLeft", "SwipeRight"),
+        ("RightPunch", "LeftPunch"),
+        ("RotateCounterClockwise", "RotateClockwise"),
+        ("LEFTHand", "RIGHTHand"),
+        ("BrightLight", "BrightLight"),
     ],
 )
 def test_words_change_places_and_parts_of_words_do_not(name, mirrored):

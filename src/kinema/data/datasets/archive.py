@@ -9,6 +9,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,11 @@ class ArchiveData(VideoDataModule):
             )
         if self.prepared_path.is_file():
             whole = read_prepared(self.prepared_path, self.listing_options)
+            if self.folders is not None:
+                # The times in the manifest were made of frame numbers by these rates, and are read back by the same.
+                for record in whole.records:
+                    if rate := record.metadata.get("fps"):
+                        self.folders.rates.setdefault(Path(record.path).name, Fraction(rate))
         else:
             whole = self.read_archive().manifest
         names = self._class_names()

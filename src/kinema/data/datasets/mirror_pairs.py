@@ -15,11 +15,13 @@ _OPPOSITE |= {
 _OPPOSITE |= {"cw": "ccw"}
 _OPPOSITE |= {other: word for word, other in list(_OPPOSITE.items())}
 _SPELT = {"anticlockwise": "clockwise", "counter-clockwise": "clockwise", "anti-clockwise": "clockwise"}
-# Words end at anything that is no letter, underscores and digits too: `move_left` names a side, `leftover` does not. Nor does
+# Words end at anything that is no letter, underscores and digits too, and where a capital follows a small letter: `move_left`
+# and `SwipeLeft` name a side, `leftover` does not. Nor does
 # the "right" of "Plugging something into something but pulling it right out as you remove your hand".
 _WORD = re.compile(
-    r"(?<![A-Za-z])(?!right[ _-](?:out|away|after|before|now|here|there)(?![A-Za-z]))"
-    r"(?:counter-clockwise|anti-clockwise|[A-Za-z]+)(?![A-Za-z])",
+    r"(?-i:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]))"
+    r"(?!right[ _-](?:out|away|after|before|now|here|there)(?![A-Za-z]))"
+    r"(?:(?:counter|anti)-?clockwise|(?-i:[A-Z]+(?![a-z])|[A-Z]?[a-z]+))(?-i:(?![a-z]))",
     re.IGNORECASE,
 )
 

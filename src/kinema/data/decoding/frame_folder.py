@@ -130,6 +130,10 @@ class FrameFolder:
     def fps(self) -> Fraction:
         return self._fps
 
+    def frame_at(self, time: Fraction) -> int:
+        """The frame that is shown nearest to a time; `num_frames` or more behind the end."""
+        return round(time * self._fps)
+
     @property
     def duration(self) -> Fraction:
         """Seconds, the last frame included."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinema.data.decoding.index import FrameIndex
+from kinema.data.decoding.index import FrameIndex, nearest_frame
 from kinema.data.decoding.report import DecodeReport
 
 
@@ -48,6 +48,10 @@ class VideoReader(ABC):
     def fps(self) -> Fraction:
         """Average frames per second, `num_frames / duration`."""
         return self.num_frames / self.duration
+
+    def frame_at(self, time: Fraction) -> int:
+        """The frame that is shown nearest to a time, also where the rate varies; `num_frames` or more behind the end."""
+        return nearest_frame(self.index.clock(), time) if self.index.variable_rate else round(time * self.fps)
 
     @property
     @abstractmethod

@@ -115,7 +115,7 @@ class _PackedPictures(FrameFolder):
                 f"the shard {file} is damaged: the pictures of {key} do not fill its place; copy it again, or write it again"
             )
         self._file = file
-        super().__init__(Path(key), folders.template, 1, len(lengths), folders.fps)
+        super().__init__(Path(key), folders.template, 1, len(lengths), folders.fps_of(Path(key).name))
 
     def picture(self, number: int) -> np.ndarray:
         with self._file.open("rb", buffering=0) as opened:

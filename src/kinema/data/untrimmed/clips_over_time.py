@@ -82,6 +82,7 @@ class ClipsOverTime:
                 self.clips.scheme,
                 video_frames=video.num_frames,
                 fps=video.fps,
+                frame_at=video.frame_at,
                 kind="constant_clips_per_video",
                 rng=random.Random(0),
                 start=start,
