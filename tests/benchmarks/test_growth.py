@@ -29,3 +29,9 @@ def test_what_was_measured_before_it_was_stopped_is_not_measured_again():
     rows = measure_growth(networks, [2], size=64, known=known, on_row=lambda rows: told.append(len(rows)))
     assert rows[0] == known[0] and rows[1].failure is not None
     assert told == [1, 2]
+
+
+@pytest.mark.slow
+def test_a_mistake_is_no_lack_of_memory():
+    (row,) = measure_growth({"odd": ("timesformer_nano", {"depth": "two"})}, [2], size=64, rounds=1)
+    assert row.failure.startswith("TypeError: ")

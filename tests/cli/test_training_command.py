@@ -146,6 +146,18 @@ class Interrupt(Callback):
             raise KeyboardInterrupt
 
 
+class FirstRate(Callback):
+    """Which learning rate each step is taken with."""
+
+    seen: list[float]
+
+    def on_train_start(self, trainer, module):
+        FirstRate.seen = []
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        FirstRate.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
 def test_an_interrupted_run_says_how_to_go_on(cli):
     arguments = ["--trainer.callbacks+", "test_training_command.Interrupt", "--run.checkpoint_every_steps", 1]
     cli("fit", "--trainer.max_epochs", 1, *arguments, status=130)
@@ -182,15 +194,53 @@ def test_a_run_that_started_from_weights_is_evaluated_and_gone_on_with(cli):
     assert torch.load(further / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
 
 
-def test_going_on_and_starting_from_weights_exclude_each_other(cli):
+def test_a_run_that_goes_on_does_not_start_from_weights_again(cli):
     run = cli("fit", *FIT)
     checkpoint = run / "checkpoints" / "last.ckpt"
-    again = ("--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--init_from", checkpoint)
+    # As a job script does that SLURM starts again, and a sweep of runs that start from weights.
+    again = ("--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--init_from", "no such file")
+    further = cli("fit", *again)
+    assert "note: --ckpt_path goes on with a run" in cli.output.err
+    assert torch.load(further / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_a_run_that_could_not_be_built_leaves_no_folder_and_harms_none(cli):
+    run = cli("fit", *FIT)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    again = ("--trainer.max_epochs", 2, "--ckpt_path", checkpoint, "--run.videos_per_step", 3)
     cli("fit", *again, "--run.name", "refused", status=1)
-    assert "give one of them" in cli.output.err
-    assert not (run.parent.parent / "refused").exists()  # a run that could not be built leaves no folder
+    assert "no whole number of batches" in cli.output.err and not (run.parent.parent / "refused").exists()
     cli("fit", *again, "--run.id", run.name, status=1)
     assert checkpoint.is_file() and (run / "config.yaml").is_file()
+
+
+def test_what_is_typed_wins_over_the_options_of_the_checkpoint(cli):
+    run = cli("fit", *FIT)
+    typed = ("--model.optimizer.lr", 0.001, "--model.optimizer.weight_decay", 0.05, "--model.optimizer.momentum", 0.5)
+    further = cli("fit", "--trainer.max_epochs", 2, "--ckpt_path", run, "--model.schedule.name", "constant", *typed)
+    first, second = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run, further))
+    groups = {group["name"]: group for group in second["optimizer_states"][0]["param_groups"]}
+    weight = groups["weight"]
+    assert (weight["lr"], weight["weight_decay"], weight["momentum"]) == (0.001, 0.05, 0.5)
+    assert groups["norm"]["weight_decay"] == 0 and second["global_step"] == 2 * first["global_step"]
+    rates = [json.loads(line).get("lr") for line in (further / "history.jsonl").read_text().splitlines()]
+    assert [rate for rate in rates if rate is not None] == [pytest.approx(0.001)]
+
+
+def test_the_first_step_of_a_stretched_schedule_is_of_the_stretched_one(cli):
+    run = cli("fit", *FIT)
+    ended = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert max(group["lr"] for group in ended["optimizer_states"][0]["param_groups"]) < 1e-9
+    watch = ("--trainer.callbacks+", "test_training_command.FirstRate")
+    cli("fit", "--trainer.max_epochs", 3, "--ckpt_path", run, *watch)
+    assert FirstRate.seen[0] > 0.01
+
+
+def test_epochs_of_the_schedule_are_those_of_the_data_however_training_is_limited(cli):
+    steps = ("--trainer.max_epochs", -1, "--trainer.max_steps", 18, "--model.schedule.warmup_epochs", 1)
+    cli("fit", *steps, "--trainer.callbacks+", "test_training_command.FirstRate")
+    rates = FirstRate.seen
+    assert len(rates) == 18 and rates.index(max(rates)) == 9, "36 videos in batches of 4: nine steps of warm-up"
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_names_of_its_videos(cli):

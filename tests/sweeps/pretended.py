@@ -36,6 +36,12 @@ def fit(arguments):
         raise ZeroDivisionError("nothing to share")
     if what == "refuse to go on" and "--ckpt_path" in arguments:
         return 1
+    if what == "stop" and calls < 2:  # as SIGTERM ends a run that has saved what it has
+        with (folder / "history.jsonl").open("a", encoding="utf-8") as history:
+            history.write(f"{calls}\n")
+        (folder / "checkpoints" / "last.ckpt").touch()
+        print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
+        return 143
     if what == "sleep":
         time.sleep(600)
     if what == "meet":

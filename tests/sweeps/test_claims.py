@@ -98,3 +98,8 @@ def test_a_claim_about_another_order_of_frames_reads_its_column_and_says_so():
         str(read_claim({"variant": "a", "above": "b", "by": 2, "metric": "top5"}, ["a", "b"]))
         == "a (top-5) above b by 2 points"
     )
+
+
+def test_all_at_the_figure_are_at_least_it():
+    whole = rows(a=(1.0, 1.0, 1.0))
+    assert judge(read_claim({"variant": "a", "at_least": 100}, ["a"]), whole)[0] == "agrees"

@@ -1,6 +1,7 @@
 """Statistics over runs, against numbers worked out by hand."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -139,3 +140,19 @@ def test_the_report_goes_between_the_marks_and_can_be_written_again(runs, tmp_pa
     (folder / "README.md").write_text("no marks")
     with pytest.raises(ValueError, match="has no place for results"):
         write_report(folder, [runs], command="do it")
+
+
+def test_evaluations_and_runs_that_were_cut_off_are_no_runs(runs):
+    for name, facts in {
+        "seed7": {"stage": "validate", "part": "val"},
+        "seed8": {"stage": "fit", "finished": False},
+        "seed9": {"stage": "fit", "epochs": 1},
+    }.items():
+        shutil.copytree(runs / "tsm" / "seed0", runs / "tsm" / name)
+        metrics = json.loads((runs / "tsm" / name / "metrics.json").read_text()) | facts
+        (runs / "tsm" / name / "metrics.json").write_text(json.dumps(metrics))
+        (runs / "tsm" / name / "config.yaml").write_text("trainer: {max_epochs: 3}")
+    assert [row.run for row in read_runs([runs / "tsm"])] == ["seed0", "seed1", "seed2"]
+    metrics = json.loads((runs / "tsm" / "seed8" / "metrics.json").read_text()) | {"finished": True}
+    (runs / "tsm" / "seed8" / "metrics.json").write_text(json.dumps(metrics))
+    assert len(read_runs([runs / "tsm"])) == 4

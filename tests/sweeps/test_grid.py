@@ -154,3 +154,12 @@ def test_a_folder_stands_for_its_sweep(tmp_path):
     (tmp_path / "base.yaml").write_text("model: {}\n")
     (tmp_path / "sweep.yaml").write_text("base: base.yaml\nvariants: {one: {a: 1}}\n")
     assert read_sweep(tmp_path) == read_sweep(tmp_path / "sweep.yaml")
+
+
+def test_the_size_of_an_optimiser_step_is_part_of_a_run_and_its_name_is_not(write, tmp_path):
+    def the_id(run):
+        (tmp_path / "shift" / "base.yaml").write_text(f"model: {{lr: 1}}\nrun: {{{run}}}\n")
+        return next(iter(write("{base: base.yaml, seeds: [0], variants: {a: {m.x: 1}}}").runs())).id
+
+    assert the_id("name: a, frame_orders: [reversed]") == the_id("name: b, group: c")
+    assert the_id("name: a, videos_per_step: 64") != the_id("name: a, videos_per_step: 512") != the_id("name: a")

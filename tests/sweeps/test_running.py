@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from kinema.sweeps.collect import read_results, write_results
 from kinema.sweeps.grid import read_sweep
@@ -232,3 +233,48 @@ def test_a_recorded_number_can_be_computed_again(sweep, tmp_path):
     ]
     assert len(compute_again(two, state, fit, Local(2), root=tmp_path / "once", only=["well"])) == 1
     assert table.read_text() == before
+
+
+def test_a_run_that_is_stopped_again_and_again_keeps_what_it_has(sweep, tmp_path):
+    one = sweep("stop", "well", seeds=(0,))
+    folder = next(run.folder(tmp_path / "runs") for run in one.runs())
+    for times in (1, 2):
+        assert [row.variant for row in runs_of(one, tmp_path)] == ["well"][: times == 1]
+        assert (folder / "checkpoints" / "last.ckpt").is_file(), times
+        assert (folder / "history.jsonl").read_text().splitlines() == ["0", "1"][:times]
+        assert not sweep_status(one, tmp_path / "results.csv").failed
+    assert [row.status for row in runs_of(one, tmp_path)] == ["done"]
+    assert json.loads((folder / "metrics.json").read_text())["resumed"]
+
+
+def test_a_run_that_another_sweep_computes_is_left_to_it(sweep, tmp_path):
+    one = sweep("well", seeds=(0, 1))
+    first, _ = (run.folder(tmp_path / "runs") for run in one.runs())
+    first.parent.mkdir(parents=True)
+    (first / "checkpoints").mkdir(parents=True)
+    with FileLock(first.with_name(f".{first.name}.lock")):
+        assert [row.seed for row in runs_of(one, tmp_path)] == [1]
+        assert (first / "checkpoints").is_dir()
+    assert [row.seed for row in runs_of(one, tmp_path)] == [0]
+
+
+def test_two_sweeps_of_one_file_share_the_work(sweep, tmp_path):
+    sweep("well", seeds=(0, 1, 2, 3))
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from kinema.sweeps.grid import read_sweep
+from kinema.sweeps.launchers import Local
+from kinema.sweeps.running import run_sweep
+from pretended import fit
+here = Path({str(tmp_path)!r})
+if __name__ == "__main__":
+    run_sweep(read_sweep(here / "sweep.yaml"), fit, Local(1), root=here / "runs", table=here / "results.csv", progress=False)
+"""
+    (tmp_path / "go.py").write_text(code)
+    both = [subprocess.Popen([sys.executable, str(tmp_path / "go.py")]) for _ in range(2)]
+    assert [process.wait(timeout=400) for process in both] == [0, 0]
+    rows = read_results(tmp_path / "results.csv")
+    assert sorted(row.seed for row in rows if row.done) == [0, 1, 2, 3] == sorted(row.seed for row in rows)
+    counted = [int(path.read_text()) for path in (tmp_path / "runs").rglob("*.calls")]
+    assert counted == [1, 1, 1, 1]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -94,7 +95,9 @@ def _apart(
     except EOFError:
         row = None
     process.join()
-    return row or GrowthRow(name, num_frames, failure=f"ended by signal {-(process.exitcode or 0)}: out of memory")
+    # The system ends what takes the memory of the machine by SIGKILL.
+    told = "out of memory" if process.exitcode == -signal.SIGKILL else f"ended with status {process.exitcode}"
+    return row or GrowthRow(name, num_frames, failure=told)
 
 
 def _measure(
@@ -117,10 +120,11 @@ def _measure(
         model = create_model(network[0], 400, num_frames, **network[1])
         (row,) = compare_latency({name: model}, (1, 3, num_frames, size, size), **options)
         sender.send(GrowthRow(name, num_frames, row.median_ms, row.peak_memory_mib))
-    except (RuntimeError, MemoryError, ValueError) as error:  # torch has no other than the first for memory
+    except Exception as error:  # whatever it is, it stands in the table; torch has none of its own for memory
         text = str(error)
         out = isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
-        sender.send(GrowthRow(name, num_frames, failure="out of memory" if out else text.splitlines()[0]))
+        told = f"{type(error).__name__}: {(text.splitlines() or ['no reason'])[0]}"
+        sender.send(GrowthRow(name, num_frames, failure="out of memory" if out else told))
     finally:
         sender.close()
 

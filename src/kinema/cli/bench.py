@@ -129,6 +129,7 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a sweep; options such as --trainer.max_epochs=2 go to all its runs")
     parser.add_argument("--runs", type=int, default=4, help="its first variants, one run each")
+    parser.add_argument("--rounds", type=int, default=2, help="each round takes every number of workers once")
     parser.add_argument("--root", type=Path, default=Path("runs/bench"), help="where they are recorded, and removed")
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 
@@ -287,7 +288,9 @@ def _sweep(options: argparse.Namespace, extra: Sequence[str]) -> int:
     from kinema.cli import main
     from kinema.sweeps.grid import read_sweep
 
-    rows = measure_sweep(read_sweep(options.file), main, options.root, num_runs=options.runs, extra=extra)
+    rows = measure_sweep(
+        read_sweep(options.file), main, options.root, num_runs=options.runs, rounds=options.rounds, extra=extra
+    )
     for row in rows:
         print(
             f"{row.workers} workers, {row.runs} runs: {row.wall_s:.0f} s, {row.beside_s:.1f} s a run beside training, "

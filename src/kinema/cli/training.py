@@ -196,7 +196,10 @@ class TrainingCLI(LightningCLI):
         weights = options.get("init_from")
         if weights and options.get("ckpt_path"):
             if self._asks_for_weights:
-                raise ValueError("--init_from starts a run and --ckpt_path goes on with one; give one of them")
+                print(
+                    "note: --ckpt_path goes on with a run, whose weights count; --init_from is where it began, and is not read",
+                    file=sys.stderr,
+                )
             weights = None  # what the run started from stands in its configuration, and is in the checkpoint long since
         start = Path(weights) if weights else None
         self.model.init_weights = checkpoint_of(start) if start is not None and start.is_dir() else start

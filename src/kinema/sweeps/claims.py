@@ -114,8 +114,10 @@ def judge(claim: Claim, rows: Sequence[RunRow]) -> tuple[Verdict, Difference | N
     except ValueError:
         return "not run", None
     low, high, points = 100 * measured.low, 100 * measured.high, claim.points
-    if claim.kind in ("above", "at_least"):
+    if claim.kind == "above":
         fulfilled, contradicted = low > points, high < points
+    elif claim.kind == "at_least":
+        fulfilled, contradicted = low >= points, high < points
     elif claim.kind == "at_most":
         fulfilled, contradicted = high <= points, low > points
     else:

@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+import yaml
 
 from kinema.evaluation.frame_order import FRAME_ORDERS
 
@@ -73,19 +75,32 @@ def validation_curve(run: Path) -> list[tuple[int, float]]:
 
 
 def read_run(folder: Path) -> RunRow | None:
-    """Read one run folder; None if it has not finished.
+    """Read one run folder; None if it has not finished, or is an evaluation, which has trained nothing.
 
     The folder's parent is the variant, as in `runs/<name>/<id>`.
     """
     if not (folder / "metrics.json").is_file():
         return None
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if not _trained_to_the_end(folder, metrics):
+        return None
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     if "epochs" not in metrics:  # a run of an early version
         metrics["epochs"] = len(validation_curve(folder))
     known: dict[str, Any] = {**environment, **metrics, "variant": folder.parent.name, "run": folder.name}
     known["torch"] = environment.get("packages", {}).get("torch", "")
     return RunRow(**{field.name: known.get(field.name, _missing(field)) for field in fields(RunRow)})
+
+
+def _trained_to_the_end(folder: Path, metrics: Mapping[str, Any]) -> bool:
+    if metrics.get("stage", "fit") != "fit":
+        return False
+    if "finished" in metrics or not (folder / "config.yaml").is_file():
+        return bool(metrics.get("finished", True))
+    # A run of an earlier version, which did not say it.
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
+    wanted = (config.get("trainer") or {}).get("max_epochs")
+    return wanted in (None, -1) or metrics.get("epochs", wanted) >= wanted
 
 
 def _missing(field: Field) -> Any:

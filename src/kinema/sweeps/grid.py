@@ -77,11 +77,14 @@ class SweepRun:
     def id(self) -> str:
         """Follows from what is run: the content of the base, the changes, the options given to all, and the seed.
 
+        Of `run` in the base only the size of an optimiser step counts: the rest says where and how a run is recorded.
         Read once, so that a base that is edited while its sweep runs changes nothing of that sweep.
         """
         base = yaml.safe_load(self.variant.base.read_text(encoding="utf-8"))
-        for part in ("run", "seed_everything"):
-            base.pop(part, None)
+        base.pop("seed_everything", None)
+        recorded = base.pop("run", None) or {}
+        if recorded.get("videos_per_step") is not None:
+            base["run"] = {"videos_per_step": recorded["videos_per_step"]}
         told = json.dumps([base, dict(self.variant.changes), list(self.extra), self.seed], sort_keys=True, default=str)
         return f"seed{self.seed}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 

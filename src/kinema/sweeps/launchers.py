@@ -21,11 +21,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 Execute = Callable[[Sequence[str]], int]
 """Runs one command, such as `kinema.cli.main`, and returns its status. A function of a module, for it is sent to others."""
 
 DONE = "done"
 """File that a run folder holds once its run has ended well."""
+_STOPPED = (130, 143)  # by Ctrl-C, or by SIGTERM as before the end of a SLURM job: its checkpoint is worth keeping
 
 
 class LauncherError(RuntimeError):
@@ -51,10 +54,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: status 0, or what it said last."""
+    """How a job ended: status 0, or what it said last.
+
+    Args:
+        status: Of the command.
+        said: Its last word.
+        ended: False for a job that was stopped, or that another sweep computes: its folder stays, and it goes on later.
+    """
 
     status: int
     said: str = ""
+    ended: bool = True
 
 
 class Launcher(Protocol):
@@ -66,12 +76,23 @@ class Launcher(Protocol):
 
 
 def run_job(execute: Execute, job: Job, threads: int | None = None) -> Outcome:
-    """Run a job in this process; its output goes to its log."""
+    """Run a job in this process; its output goes to its log.
+
+    One that another process is computing is left to it, and one that is done since is not computed again.
+    """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
     job.log.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(job.folder.with_name(f".{job.folder.name}.lock"), timeout=0):
+            return Outcome(0) if (job.folder / DONE).is_file() else _computed(execute, job)
+    except Timeout:
+        return Outcome(1, "another sweep computes it", ended=False)
+
+
+def _computed(execute: Execute, job: Job) -> Outcome:
     status = 1
     for arguments in (job.resume, job.arguments):
         if arguments is None:
@@ -87,9 +108,15 @@ def run_job(execute: Execute, job: Job, threads: int | None = None) -> Outcome:
         if status == 0:
             (job.folder / DONE).touch()
             return Outcome(0)
-    lines = [line for line in job.log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if status in _STOPPED:
+            return Outcome(status, _last_word(job.log), ended=False)
+    return Outcome(status, _last_word(job.log))
+
+
+def _last_word(log: Path) -> str:
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("kinema: ")]
-    return Outcome(status, (told or lines or ["nothing was said"])[-1].removeprefix("kinema: "))
+    return (told or lines or ["nothing was said"])[-1].removeprefix("kinema: ")
 
 
 @contextlib.contextmanager

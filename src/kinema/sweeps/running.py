@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -70,8 +71,9 @@ def run_sweep(
 ) -> list[RunRow]:
     """Compute the runs that have no row yet, and append each to the table as it ends.
 
-    A run that failed before is tried again, from its beginning; its old row stays. One that was stopped goes on from its
-    last checkpoint, and one that ended while nobody looked is only written down, if they are of the source of now.
+    A run that failed before is tried again, from its beginning; its old row stays. One that was stopped has no row and goes on
+    from its last checkpoint, and one that ended while nobody looked is only written down, if they are of the source of now.
+    Several sweeps of one file share the work: what another process computes is left to it.
 
     Args:
         sweep: What to run.
@@ -98,15 +100,16 @@ def run_sweep(
     for run in runs:
         if run.id in known:
             row = replace(known[run.id], variant=run.variant.name)
-            append_result(table, row)
+            _record(table, row)
             new.append(row)
             continue
         folder = run.folder(root)
         row = _row_of(run, folder) if (folder / DONE).is_file() else None
         if row is not None and source in ("", row.source):
-            append_result(table, row)
+            _record(table, row)
             new.append(row)
             continue
+        (folder / DONE).unlink(missing_ok=True)
         arguments = tuple(run.arguments(root))
         stopped = (folder / "checkpoints" / "last.ckpt").is_file() and (run.variant.name, run.id) not in failed_before
         # Else one run would be of two versions of the code, and be recorded as of the second.
@@ -121,16 +124,30 @@ def run_sweep(
         task = bar.add_task(sweep.name, total=total, completed=total - len(jobs))
         for place, outcome in launcher.outcomes(execute, jobs) if jobs else ():
             run, job = waiting[place], jobs[place]
+            if not outcome.ended:
+                if progress:
+                    told = f"{run.variant.name}, seed {run.seed}: {outcome.said}"
+                    bar.console.print(told, highlight=False, markup=False)
+                continue
             row = _row_of(run, job.folder) if outcome.status == 0 else None
             if row is None:
                 said = outcome.said or "it ended without results"
                 row = failed_row(run.variant.name, run.seed, run.id, said, **_facts_of(job.folder))
-            append_result(table, row)
+            _record(table, row)
             new.append(row)
             bar.advance(task)
             if progress:
                 bar.console.print(_told(row, job), highlight=False, markup=False)
     return new
+
+
+def _record(table: Path, row: RunRow) -> None:
+    """Append a row; not a second one of a run that another sweep has recorded since."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(table.with_name(f".{table.name}.lock")):
+        known = read_results(table) if table.is_file() else []
+        if not any(each.done and (each.variant, each.run) == (row.variant, row.run) for each in known):
+            append_result(table, row)
 
 
 def rows_elsewhere(tables: Iterable[Path], source: str) -> list[RunRow]:

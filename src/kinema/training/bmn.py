@@ -30,7 +30,7 @@ from kinema.training.classifier import NonFiniteLossError, as_options
 from kinema.training.optim import Optimizer, build_optimizer
 from kinema.training.record import RunFolder, checkpoint_of
 from kinema.training.recorded import RecordedModule
-from kinema.training.schedule import Schedule
+from kinema.training.schedule import Schedule, keep_options, options_of, scheduled
 
 _WINDOWS_AT_ONCE = 8
 
@@ -242,14 +242,12 @@ class BMN(RecordedModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.network, nn.Module(), self.optimizer.for_batch(self._windows_per_step))
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
-
-        def factor(step: int) -> float:
-            return self.schedule.factor(step, steps_per_epoch=total / epochs, total_steps=total)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = scheduled(optimizer, self.schedule, self.trainer)
+        self._options = options_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        keep_options(self.trainer, self._options)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["kinema"] = {"module": type(self).__name__, "class_names": self.class_names, "tasks": self.tasks}

@@ -308,7 +308,7 @@ class RecordEvaluation(Callback):
             for order in self.frame_orders:
                 assert isinstance(module, VideoClassifier)
                 self.in_order[f"top1_{order}"] = video_metrics(module.evaluate_in_order(order))["top1"]
-            self._write_metrics(trainer, module, "val")
+            self._write_metrics(trainer, module, "val", finished=True)
 
     def _record(self, trainer: Trainer, module: LightningModule, part: str) -> None:
         assert isinstance(module, RecordedModule)
@@ -317,7 +317,7 @@ class RecordEvaluation(Callback):
         module.write_results(part, self.run, trainer.datamodule)  # pyrefly: ignore[missing-attribute]
         self._write_metrics(trainer, module, part)
 
-    def _write_metrics(self, trainer: Trainer, module: LightningModule, part: str) -> None:
+    def _write_metrics(self, trainer: Trainer, module: LightningModule, part: str, *, finished: bool = False) -> None:
         assert isinstance(module, RecordedModule)
         if not trainer.is_global_zero:
             return
@@ -333,7 +333,7 @@ class RecordEvaluation(Callback):
         if fitting:
             # Lightning counts an epoch as done when its validation has ended, so that one is not counted yet.
             done = trainer.current_epoch + int(trainer.validating or trainer.state.stage == "validate")
-            facts |= {"epochs": done, "steps": trainer.global_step}
+            facts |= {"epochs": done, "steps": trainer.global_step, "finished": finished}
             facts |= {"undecodable_train": len(guard.failed) if guard is not None else 0}
         if fitting and checkpoints is not None and checkpoints.best_epoch >= 0:
             facts |= {f"best_{module.headline}": checkpoints.best, "best_epoch": checkpoints.best_epoch + 1}

@@ -30,7 +30,7 @@ from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
 from kinema.training.record import RunFolder
 from kinema.training.recorded import RecordedModule
-from kinema.training.schedule import Schedule
+from kinema.training.schedule import Schedule, keep_options, options_of, scheduled
 from kinema.training.sharding import need_shards, shard_network
 from kinema.training.tasks import AllRight, detached, mean_over_tasks
 
@@ -182,15 +182,12 @@ class VideoClassifier(RecordedModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimizer.for_batch(self.videos_per_step)
         optimizer = build_optimizer(self.network, self.network.get_submodule("head"), options)
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs if self.trainer.max_epochs and self.trainer.max_epochs > 0 else 1
-        per_epoch = total / epochs
-
-        def factor(step: int) -> float:
-            return self.schedule.factor(step, steps_per_epoch=per_epoch, total_steps=total)
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = scheduled(optimizer, self.schedule, self.trainer)
+        self._options = options_of(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        keep_options(self.trainer, self._options)
 
     @property
     def videos_per_step(self) -> int | None:

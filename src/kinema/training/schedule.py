@@ -1,8 +1,13 @@
 """Learning rate over time, per optimiser step."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from lightning import Trainer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,40 @@ class Schedule:
         begin = 0.0 if self.cosine_from == "start" else warmup
         progress = (step - begin) / max(total_steps - begin, 1)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def scheduled(optimizer: Optimizer, schedule: Schedule, trainer: Trainer) -> LambdaLR:
+    """The learning rate of every step of a training, epochs counted by its batches, however it is limited."""
+    if math.isinf(trainer.num_training_batches):  # not known before the loaders are there
+        trainer.fit_loop.setup_data()
+    total, batches = int(trainer.estimated_stepping_batches), trainer.num_training_batches
+    if math.isinf(batches):  # of a stream without a length: the training is one epoch
+        per_epoch = float(total)
+    else:
+        per_epoch = float(math.ceil(batches / trainer.accumulate_grad_batches))
+    return LambdaLR(optimizer, lambda step: schedule.factor(step, steps_per_epoch=per_epoch, total_steps=total))
+
+
+def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What each group of parameters is trained with: rates, decay, momentum."""
+    return [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+
+
+def keep_options(trainer: Trainer, options: Sequence[Mapping[str, Any]]) -> None:
+    """Give the groups of parameters the options of now, which a checkpoint has overwritten by those of then.
+
+    Momenta and the number of steps stay those of the checkpoint. Where nothing was changed, nothing changes.
+
+    Args:
+        trainer: Has restored its checkpoint.
+        options: `options_of` the optimiser as it was built, its schedule included.
+    """
+    for optimizer, config in zip(trainer.optimizers, trainer.lr_scheduler_configs, strict=True):
+        scheduler = config.scheduler
+        assert isinstance(scheduler, LambdaLR)
+        scheduler.base_lrs = [of_now["initial_lr"] for of_now in options]
+        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+        rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+        for group, of_now, rate in zip(optimizer.param_groups, options, rates, strict=True):
+            group |= {**of_now, "lr": rate}
+        scheduler._last_lr = rates
