@@ -234,7 +234,8 @@ def _decode(job: tuple[Path, int, Decoder]) -> tuple[np.ndarray, _Entry]:
                 begins, tick = video.index.clock()
                 clock = [*tick.as_integer_ratio(), *begins.tolist()]
             fps = video.fps.as_integer_ratio()
-            return frames, _Entry(0, *frames.shape[:3], fps, failure, missing, clock)
+            count, height, width, _ = frames.shape
+            return frames, _Entry(0, count, height, width, fps, failure, missing, clock)
     except DecodeError as error:
         return np.empty((0, 0, 0, 3), np.uint8), _Entry(0, 0, 0, 0, (0, 1), str(error))
 

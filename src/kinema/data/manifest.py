@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 _COLUMNS = ("path", "label", "start", "end", "split", "subject")
@@ -197,7 +198,7 @@ def _read_csv(path: Path, root: Path, class_names: Sequence[str] | Mapping[str, 
         raise ManifestError(f"{path} has a header but no rows; add one line per video")
     label_columns = list(tasks.values()) or ["label"]
     for line, row in enumerate(rows, start=2):
-        surplus: list[str] = row.pop(None, [])  # pyrefly: ignore[bad-argument-type]
+        surplus: Any = row.pop(None, [])  # pyrefly: ignore[bad-argument-type]
         if surplus:
             raise ManifestError(
                 f"{path} line {line} has {len(columns) + len(surplus)} values for {len(columns)} columns, {row['path']} and so "
