@@ -1,6 +1,7 @@
 """kinema localize with a localizer that says what it is told to: what is reported, and what does not stop the rest."""
 
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -36,7 +37,7 @@ def localize(cli, tmp_path, monkeypatch):
 
     def call(*options, status=0):
         where = ["--classifier", "c", "--localizer", "l", "--output", tmp_path / "out"]
-        cli("localize", *videos, *where, *options, config=None, status=status)
+        cli("localize", *call.videos, *where, *options, config=None, status=status)
         return cli.output
 
     def load(options):
@@ -44,7 +45,7 @@ def localize(cli, tmp_path, monkeypatch):
         return SimpleNamespace(notes=["its training has not ended"])
 
     monkeypatch.setattr(Localizer, "of_runs", of_runs)
-    call.load = command.load_predictor
+    call.videos, call.load = videos, command.load_predictor
     monkeypatch.setattr(command, "load_predictor", load)
     call.says = lambda path: [FoundSegment(1.0, 2.0, "run", 0.5)]
     call.out = tmp_path / "out"
@@ -62,6 +63,26 @@ def test_a_video_of_which_the_network_says_nonsense_is_reported_and_the_others_a
     assert "kinema: b: what the network says of 'confidence' is not finite" in output.err
     assert "1 of 3 videos have no segments" in output.err and "c.mp4: 1 segments" in output.out
     assert (localize.out / "a.json").is_file() and not (localize.out / "b.json").exists()
+
+
+def test_names_that_are_no_utf8_are_written_with_their_bytes(localize, tmp_path):
+    path = tmp_path / os.fsdecode(b"it\xff.mp4")
+    path.touch()
+
+    def says(path):
+        if path.stem == "b":
+            raise BrokenMapsError(os.fsdecode(b"x\xfe: not finite"))
+        return [FoundSegment(1.0, 2.0, "run", 0.5)]
+
+    localize.says = says
+    localize.videos.append(path)
+    output = localize(status=1)
+    assert "it\\xff.mp4: 1 segments" in output.out and "x\\xfe" in output.err
+    named = {os.fsencode(file.name): file for file in localize.out.iterdir() if b"it" in os.fsencode(file.name)}
+    assert set(named) == {b"it\xff." + kind for kind in (b"json", b"csv", b"png", b"html")}
+    assert json.loads(named[b"it\xff.json"].read_text(encoding="utf-8"))["video"] == "it\\xff.mp4"
+    page = named[b"it\xff.html"].read_text(encoding="utf-8")
+    assert "<h1>it\\xff.mp4</h1>" in page and 'src="./../it%FF.mp4"' in page
 
 
 def test_a_classifier_is_a_run_a_checkpoint_or_weights(localize, tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from kinema.data.augmentation.options import Augmentation
 from kinema.data.augmentation.rand_augment import RandAugment
+from kinema.data.decoding import DecodeError
 from kinema.data.transforms import EvalTransform, Normalisation, Normalise, TrainTransform
 
 
@@ -53,6 +54,21 @@ def test_three_crops_lie_along_the_longer_side(shape, lefts, tops):
     assert [int(crop[0, 0].min()) for crop in crops] == lefts
     assert [int(crop[0, 1].min()) for crop in crops] == tops
     assert all(crop.shape == (4, 3, 16, 16) for crop in crops)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4096), (4096, 4), (2, 65)])
+def test_frames_that_would_grow_without_bound_are_refused(height, width):
+    told = (
+        rf"its frames of {width} x {height} pixels are more than 32 times as long as wide, and with a short side of 20"
+    )
+    with pytest.raises(DecodeError, match=told):
+        EvalTransform(16, 20)(coordinates(height, width))
+    for crop in ("random", "center", "multi_scale"):
+        with pytest.raises(DecodeError, match=told):
+            TrainTransform(16, crop=crop, resize=20)(coordinates(height, width), 0)
+    for crop in ("random_resized", "multi_scale"):  # what is cut before it is resized does not grow
+        assert TrainTransform(16, crop=crop)(coordinates(height, width), 0)[0].shape == (4, 3, 16, 16)
+    assert EvalTransform(16)(coordinates(2, 64))[0].shape == (4, 3, 16, 16)
 
 
 def test_one_crop_is_the_centre_of_the_resized_frame():

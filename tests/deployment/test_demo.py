@@ -112,6 +112,43 @@ def test_what_is_no_video(ask):
     assert message(ask("POST", "/predict", b"")) == (400, "Nothing was sent; choose a video, or record one.")
 
 
+def test_a_strip_of_pixels_that_would_fill_the_memory(ask):
+    status, told = message(ask("POST", "/predict", encode_mp4(moving(8, height=2048, width=32), intra_only=True)))
+    assert status == 415 and "its frames of 32 x 2048 pixels are more than 32 times as long as wide" in told
+
+
+def test_what_fails_otherwise_is_told_as_json_and_on_the_terminal(ask, clip, monkeypatch, capfd):
+    def fails(*arguments, **options):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr(demo, "answer_video", fails)
+    status, told = message(ask("POST", "/predict", clip))
+    assert status == 500 and told.startswith("This failed, and not by the video alone: MemoryError: too much.")
+    assert "in fails" in capfd.readouterr().err
+    monkeypatch.undo()
+    assert ask("POST", "/predict", clip)[0] == 200, "the next video is answered"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--port", 99999, "port 99999 is none; give a number from 1 to 65535, or 0"),
+        ("--port", -1, "port -1 is none"),
+        ("--top", 0, "--top 0 shows nothing; give at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_told_before_anything_is_loaded(option, value, told, tmp_path, capsys):
+    assert main(["demo", "--checkpoint", str(tmp_path / "none.ckpt"), option, str(value)]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_page_without_classes_is_refused(predictor):
+    with pytest.raises(ValueError, match="top=0 shows no class"):
+        make_app(predictor, top=0)
+    with pytest.raises(ValueError, match="port 65536 is none"):
+        demo.serve(predictor, port=65536)
+
+
 def test_a_damaged_video(ask, clip):
     status, told = message(ask("POST", "/predict", clip[: len(clip) // 2]))
     assert status == 415 and "cannot be read" in told

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ import kinema
 from kinema.benchmarks.exports import moved
 from kinema.cli import main
 from kinema.data.clips import EvalClips
+from kinema.data.decoding import open_video
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.sampling import Dense, Segments, frame_scheme
@@ -147,6 +151,30 @@ def test_a_file_and_a_folder_and_what_is_wrong_among_them(checkpoint, video, tmp
     assert len(rows) == 3 * 2 + 2 and rows[-1]["error"] and not rows[-1]["class"]
 
 
+def test_names_that_are_no_utf8_are_written_with_their_bytes(checkpoint, video, tmp_path, capfd):
+    good = shutil.copy(video, tmp_path / os.fsdecode(b"it\xff.mp4"))
+    bad = tmp_path / os.fsdecode(b"\xe9t\xe9.mp4")
+    bad.write_text("no video")
+    files = ["--json", tmp_path / "it.json", "--csv", tmp_path / "it.csv", "--pictures", tmp_path / "pictures"]
+    assert main(["predict", *map(str, [good, bad, "--checkpoint", checkpoint, *files])]) == 1
+    told = capfd.readouterr()
+    assert f"{tmp_path}/it\\xff.mp4" in told.out and "\\xe9t\\xe9.mp4" in told.err
+    first, second = json.loads((tmp_path / "it.json").read_text(encoding="utf-8"))["videos"]
+    assert first["video"] == f"{tmp_path}/it\\xff.mp4" and first["picture"].endswith("it\\xff.png")
+    assert second["video"] == f"{tmp_path}/\\xe9t\\xe9.mp4" and "\\xe9t\\xe9.mp4" in second["error"]
+    rows = list(csv.DictReader((tmp_path / "it.csv").read_text(encoding="utf-8").splitlines()))
+    assert rows[0]["video"] == first["video"] and rows[-1]["error"] == second["error"]
+    (picture,) = (tmp_path / "pictures").iterdir()
+    assert os.fsencode(picture.name) == b"it\xff.png"
+
+
+def test_frames_too_narrow_are_told_with_the_name_of_the_video(checkpoint, tmp_path, capsys):
+    path = tmp_path / "strip.mp4"
+    path.write_bytes(encode_mp4(moving(8, height=2048, width=32), intra_only=True))
+    called(path, "--checkpoint", checkpoint, status=1)
+    assert f"kinema: {path}: its frames of 32 x 2048 pixels are more than 32 times" in capsys.readouterr().err
+
+
 def test_json_and_csv_on_the_output_and_nothing_else(checkpoint, video, capsys):
     called(video, "--checkpoint", checkpoint, "--json", "-")
     assert len(json.loads(capsys.readouterr().out)["videos"]) == 1
@@ -219,6 +247,34 @@ def test_what_the_operator_looked_at(module, labels, video, clips):
     assert len([line for line in curves.lines if len(line.get_xdata()) == 3]) == 2
     marked = sorted(float(np.ravel(line.get_xdata())[0]) for line in curves.lines if line.get_color() == "0.85")
     assert marked == pytest.approx([0.24, 0.72, 1.24, 1.72])  # frames 6, 18, 31 and 43 of 25 a second
+
+
+def test_seconds_are_those_of_the_file_where_its_rate_varies(tmp_path):
+    """Dark for 5 s at 10 frames a second, then bright for 4 s at one."""
+    path = tmp_path / "slowing.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=10, options={"bf": "0", "g": "1"})
+        stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = 64, 48, "yuv420p", Fraction(1, 10)
+        for tick in [*range(50), *range(50, 91, 10)]:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 if tick < 50 else 230, np.uint8))
+            frame.pts, frame.time_base = tick, Fraction(1, 10)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    module = make_module()
+    module.forward = lambda clip: torch.stack([-9 * (b := clip.mean((1, 2, 3, 4))), 9 * b, b * 0, b * 0], 1)
+    for scheme in (Segments(4), Dense(2, 1)):
+        predictor = Predictor(module, EvalClips(scheme, EvalTransform(32, 40)))
+        timeline = scores_over_time(predictor, path, num_windows=40)
+        bright = [second for second, row in zip(timeline.times, timeline.scores, strict=True) if row[1] > 0.5]
+        assert bright[0] == pytest.approx(5.5, abs=0.6) and bright[-1] == timeline.times[-1] > 8
+        assert timeline.note == "" or isinstance(scheme, Segments)
+    figure = draw_video(predictor, path, predictor(path), timeline)
+    (curves,) = [axis for axis in figure.axes if axis.get_ylabel() == "score"]
+    marked = sorted(float(np.ravel(line.get_xdata())[0]) for line in curves.lines if line.get_color() == "0.85")
+    with open_video(path) as video:
+        assert marked == pytest.approx(
+            [float(video.timestamps[index]) for index in predictor.clips(path)[0].clip.indices]
+        )
 
 
 def test_the_layer_whose_factors_vary_most_is_drawn(video, clips):

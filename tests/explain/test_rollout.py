@@ -8,6 +8,7 @@ from torch import nn
 
 import kinema
 from kinema.explain import rollout as module
+from kinema.explain.heat import heat_on_pixels
 from kinema.explain.rollout import attention_rollout, rollout_of_class
 from kinema.shapes import ClipTokens
 
@@ -134,6 +135,23 @@ def test_frames_by_themselves_hear_no_other_frame():
     assert torch.equal(rollout > 0, frame_of[:, None] == frame_of[None])
 
 
+@pytest.mark.parametrize("scheme", [*SCHEMES, "rotary", "causal"])
+@pytest.mark.parametrize("order", ["sequential", "reversed", "parallel"])
+def test_the_heat_is_of_the_class_rows_of_all_of_the_rollout_and_only_these_are_multiplied(scheme, order, monkeypatch):
+    if scheme == "rotary" and order != "sequential":
+        return
+    options = {} if scheme == "rotary" else {"attention_order": order, "causal": scheme == "causal"}
+    network = built("divided" if scheme == "causal" else scheme, depth=3, **options)
+    classes = FRAMES if scheme in ("space", "causal") else 1
+    shares = attention_rollout(network, clips())[:, :classes, classes:].mean(dim=1)
+    seen, heard = [], module._heard
+    monkeypatch.setattr(module, "_heard", lambda rows, *step: seen.append(rows.shape[1]) or heard(rows, *step))
+    heat = rollout_of_class(network, clips())
+    wanted = heat_on_pixels(shares.unflatten(1, (ROWS, COLUMNS, FRAMES)).permute(0, 3, 1, 2), clips().shape[2:])
+    torch.testing.assert_close(heat, wanted, atol=1e-5, rtol=1e-4)
+    assert set(seen) == {classes}
+
+
 @pytest.mark.parametrize("classes", [1, FRAMES])
 def test_the_row_of_the_class_token_is_put_back_on_the_pixels(classes, monkeypatch):
     """The mean over class tokens where there are several, at the place and frame that a token stands for."""
@@ -141,7 +159,7 @@ def test_the_row_of_the_class_token_is_put_back_on_the_pixels(classes, monkeypat
     for clip, place in enumerate([(1, 3, 0), (0, 3, 2)]):
         rollout[clip, :classes, classes + PLACES.index(place)] = 0.5
         rollout[clip, 0, classes + PLACES.index((0, 0, 1))] = 0.25
-    monkeypatch.setattr(module, "attention_rollout", lambda network, clip: rollout)
+    monkeypatch.setattr(module, "_rows", lambda network, clip, transformer, num_rows: rollout[:, :num_rows])
     heat = rollout_of_class(built("space" if classes > 1 else "divided"), clips())
     assert heat.shape == (2, FRAMES, 16 * ROWS, 16 * COLUMNS)
     assert heat[0, 0, 24, 56] == 1 and heat[1, 2, 7, 56] == 1

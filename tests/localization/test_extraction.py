@@ -1,23 +1,33 @@
 """Features of whole videos: those of each clip by itself, in order, with their seconds; resumed, never half."""
 
 import json
+import os
+import random
 import weakref
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import kinema
+from kinema.cli import features as command
+from kinema.cli import main
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.motion.scenes import LEVELS, draw_clip
+from kinema.data.sampling import draw_clips, frame_scheme
 from kinema.data.transforms import EvalTransform, Normalisation, Normalise
 from kinema.data.untrimmed.clip_grid import ClipGrid
 from kinema.data.untrimmed.feature_files import FeatureError, read
 from kinema.localization import extraction
 from kinema.localization.extraction import ClassifierFeatures, extract, extract_all, read_facts
+from kinema.training.extractor import Extractor, _interval
 
 GRID = ClipGrid(4, 2, 3)
 TRANSFORM = EvalTransform(16, 20)
@@ -215,8 +225,6 @@ class Grey:
     """A long video of grey pictures."""
 
     def __init__(self, num_frames):
-        from fractions import Fraction
-
         self.num_frames, self.fps, self.size = num_frames, Fraction(25), (16, 16)
 
     def decode(self, numbers):
@@ -311,14 +319,57 @@ def test_a_video_shorter_than_a_clip_repeats_its_ends_and_is_told(tmp_path):
 
 
 def test_folders_of_pictures(tmp_path):
-    from PIL import Image
-
     for number in range(12):
         (tmp_path / "P01.01").mkdir(exist_ok=True)
         Image.new("RGB", (24, 20), (number * 20, 0, 0)).save(tmp_path / "P01.01" / f"{number + 1:05d}.png")
     done = all_of([tmp_path / "P01.01"], tmp_path / "out", opener=FrameFolders("{:05d}.png", 10).open)
     assert done.written == ["P01.01"], "a folder has no ending to be cut off"
     assert read(tmp_path / "out" / "P01.01.safetensors").duration == 1.2
+
+
+def test_a_name_that_is_no_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"it\xff.mp4")
+    write_clip(path)
+    assert all_of([path], tmp_path / "out").written == ["it\\xff"]
+    assert all_of([path], tmp_path / "out").finished == ["it\\xff"]
+    assert read(tmp_path / "out" / "it\\xff.safetensors").video == "it\\xff"
+    assert extract(path, embedding(), GRID, TRANSFORM).video == "it\\xff"
+
+
+def test_pictures_that_were_read_otherwise_are_refused(tmp_path, monkeypatch, capsys):
+    """Their features have other clips and other seconds."""
+    for number in range(12):
+        (tmp_path / "it").mkdir(exist_ok=True)
+        Image.new("RGB", (24, 20), (number * 20, 0, 0)).save(tmp_path / "it" / f"{number + 1:05d}.png")
+    made = SimpleNamespace(embed=embedding(), grid=GRID, transform=TRANSFORM, model="means", facts={"weights": "abc"})
+    monkeypatch.setattr(Extractor, "of", lambda *arguments, **options: made)
+    monkeypatch.setattr(command, "load_predictor", lambda options: SimpleNamespace(notes=[]))
+
+    def called(*options):
+        where = [tmp_path / "it", "--run", "r", "--output", tmp_path / "out", "--frames", "{:05d}.png"]
+        return main(["features", *map(str, [*where, *options])])
+
+    assert called("--frames-fps", 10) == 0
+    assert read_facts(tmp_path / "out")["pictures"] == {"template": "{:05d}.png", "fps": 10.0}
+    assert called("--frames-fps", 10) == 0 and "0 written, 1 finished before" in capsys.readouterr().out
+    assert called("--frames-fps", 20) == 1
+    assert "made otherwise (pictures: {'template': '{:05d}.png', 'fps': 10.0} there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{"num_frames": 8, "stride_frames": 8}, {"num_frames": 1, "stride_frames": 3}])
+def test_frames_of_clips_on_a_grid_lie_as_far_apart_as_the_classifiers(options):
+    """Of the code of TAda and TimeSformer 8 x 8 frames lie 9 apart."""
+    scheme = frame_scheme("dense", **options, rounding="tada")
+    (clip,) = draw_clips(
+        scheme, video_frames=200, fps=Fraction(30), kind="constant_clips_per_video", rng=random.Random(0)
+    )
+    interval = _interval(scheme)
+    with_grid = ClipGrid(scheme.num_frames, interval, 8).over(cast(Any, Grey(200))).frames[12]
+    assert np.diff(with_grid).tolist() == np.diff(clip.indices).tolist()
+    assert interval == (9 if scheme.num_frames == 8 else 3)
+    with pytest.raises(ValueError, match=r"clips lie 5.267 apart.*give one as --frame-interval, such as 5"):
+        _interval(frame_scheme("dense", 16, 5, rounding="timesformer"))
+    assert _interval(frame_scheme("dense", 16, 5)) == 5
 
 
 def test_progress_is_told_clip_by_clip(video):

@@ -191,7 +191,7 @@ def test_detections_are_measured_and_written(tmp_path):
     right = [Detection(4.0, 10.0, 0.9, 1), Detection(4.0, 10.0, 0.8, 0), Detection(17.0, 21.0, 0.3, 2)]
     metrics = detection_metrics(ANNOTATIONS, {"a": right})
     assert metrics["average_mAP"] == metrics["mAP@0.95"] == metrics["AR@100"] == 1
-    assert metrics["AR@1"] == 1  # two proposals over two videos: labels of one segment count once
+    assert metrics["AR@1"] == 0.5  # two proposals of one annotated video: labels of one segment count once
     last = [Detection(17.0, 21.0, 0.9, 2), Detection(0.0, 1.0, 0.8, 2), Detection(17.0, 21.0, 0.1, 1)]
     assert detection_metrics(ANNOTATIONS.of_videos("a"), {"a": last})["AR@1"] == 0.5  # by the best of their scores
     assert detection_metrics(ANNOTATIONS, {"a": right[:1], "b": [Detection(0, 1, 0.99, 1)]})["average_mAP"] == 0.25
@@ -270,3 +270,16 @@ def test_verb_noun_and_action_are_measured():
     metrics = detection_metrics(annotations, found)
     assert metrics["average_mAP"] == metrics["action_average_mAP"] == 0.5
     assert metrics["verb_average_mAP"] == 0.5 and metrics["noun_average_mAP"] == 1 and metrics["action_mAP@0.10"] == 0.5
+    strange = {"a": [Detection(7, 8, 0.95, (0, 1)), *found["a"]]}  # v0 and n1, never annotated together
+    metrics = detection_metrics(annotations, strange)
+    assert metrics["verb_average_mAP"] == 0.25 and metrics["tadaconv_verb_average_mAP"] == 0.5
+    assert metrics["average_mAP"] == 0.5 and metrics["tadaconv_noun_mAP@0.30"] == metrics["noun_mAP@0.30"] == 1
+
+
+def test_recall_counts_proposals_per_annotated_video():
+    """ActivityNet's evaluator; videos without segments would otherwise give the others more proposals each."""
+    more = {**ANNOTATIONS.videos, **{name: AnnotatedVideo(30.0, "val") for name in "cdef"}}
+    found = {"a": [Detection(0.0, 1.0, 0.9, 1), Detection(4.0, 10.0, 0.8, 1), Detection(17.0, 21.0, 0.7, 2)]}
+    alone = detection_metrics(ANNOTATIONS.of_videos("a"), found)
+    assert (alone["AR@1"], alone["AR@5"], alone["AR@100"]) == (0, 1, 1)
+    assert detection_metrics(Annotations(more, ANNOTATIONS.segments, CLASSES), found) == alone

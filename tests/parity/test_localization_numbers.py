@@ -13,9 +13,9 @@ from kinema.evaluation.detection import (
     ACTIVITYNET_TIOU,
     EPIC_TIOU,
     Spans,
-    action_precision,
     average_precision,
     average_recall,
+    tadaconv_action_precision,
 )
 from kinema.localization.fusion import rank_classes
 from kinema.localization.losses import boundary_loss, classification_loss, regression_loss
@@ -203,7 +203,7 @@ def columns(rows):
 def test_average_precision_of_actions(spans, name, tiou):
     truth, found = spans
     wanted = METRICS["results"][name]
-    results = action_precision(truth, found, tiou=tiou)
+    results = tadaconv_action_precision(truth, found, tiou=tiou)
     known = np.unique(truth.label, axis=0)
     for task, got in results.items():
         np.testing.assert_allclose(got.mean, wanted[task]["mAP"], rtol=1e-6)

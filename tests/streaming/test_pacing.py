@@ -8,6 +8,7 @@ import torch
 
 from kinema.data.published_sampling import PublishedIntervals
 from kinema.data.sampling import Dense, Segments
+from kinema.data.untrimmed.clip_grid import frames_apart
 from kinema.streaming.latencies import Latencies
 from kinema.streaming.pacing import Pacing, trained_rate
 from kinema.streaming.smoothing import Smoothing
@@ -42,6 +43,11 @@ def test_the_rate_of_a_runs_clips():
     assert trained_rate(Dense(8, 2, target_fps=12.5), Fraction(60)) == Fraction(25, 4)
     assert trained_rate(PublishedIntervals(8, 8, "tada", 30), None) == Fraction(30 * 7, 63)
     assert trained_rate(PublishedIntervals(1, 8, "tada"), Fraction(24)) == 3
+    assert [frames_apart(scheme) for scheme in (Segments(8), Dense(8, 5), PublishedIntervals(16, 5, "tada", 30))] == [
+        None,
+        5,
+        Fraction(79, 15),
+    ]
 
 
 @pytest.mark.parametrize("half_life", [0.0, 0.3, 2.0, inf])

@@ -43,6 +43,19 @@ def test_what_a_word_means(tmp_path):
         source_of(str(tmp_path), picture_fps=Fraction(0))
 
 
+def test_what_lies_on_a_disk_is_not_live_and_a_camera_is(tmp_path):
+    (tmp_path / "it.mp4").touch()
+    for word in (tmp_path, tmp_path / "it.mp4"):
+        with pytest.raises(ValueError, match="lies on a disk, where every frame waits until it is read"):
+            source_of(str(word), live=True)
+        source_of(str(word), live=False)
+    with pytest.raises(ValueError, match="camera 2 waits for nobody, so live=False cannot be; leave it out"):
+        source_of("2", live=False)
+    assert source_of("2", live=True) == Camera(2)
+    with pytest.raises(ValueError, match="there is no file or folder"):
+        source_of("none.mp4", live=True)
+
+
 def test_what_a_server_may_make_ffmpeg_open(monkeypatch):
     """No protocol of this machine, and no format that names other files but HLS."""
     asked = {}

@@ -2,9 +2,12 @@
 
 import io
 import json
+import os
 import re
 import sys
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,8 +15,9 @@ from PIL import Image
 from rich.console import Console
 
 from kinema.cli import main
+from kinema.cli.stream import _pace
 from kinema.data.decoding import open_video
-from kinema.data.sampling import Dense
+from kinema.data.sampling import Dense, Segments
 from kinema.streaming.reader import FrameReader
 from kinema.streaming.report import StreamReport, live_table
 from kinema.streaming.session import StreamSession
@@ -104,6 +108,31 @@ def test_the_rate_of_the_run_is_taken_by_itself(stream, video, predictor, tmp_pa
     weights = written(tmp_path / "dense.ckpt", dense)
     *lines, _ = stream(video, weights=weights)
     assert [line["frame"] for line in lines] == list(range(0, NUM, 2))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "told"),
+    [
+        (Dense(4, 5), "the source announces no rate, and in the run's clips frames lie 5 apart"),
+        (Segments(4), "its clips are spread over whole videos"),
+    ],
+)
+def test_why_every_frame_is_taken_is_told(scheme, told, predictor, capsys):
+    seeing = SimpleNamespace(predictor=SimpleNamespace(clips=SimpleNamespace(scheme=scheme)), pacing=None)
+    _pace(cast(Any, seeing), "auto", None)
+    assert seeing.pacing.rate is None and told in capsys.readouterr().err
+    _pace(cast(Any, seeing), "auto", Fraction(25))
+    assert seeing.pacing.rate == (5 if isinstance(scheme, Dense) else None)
+
+
+def test_a_name_that_is_no_utf8(stream, content, tmp_path):
+    path = tmp_path / os.fsdecode(b"it\xff.mp4")
+    path.write_bytes(content)
+    *lines, last = stream(path)
+    assert len(lines) == NUM and last["summary"]["source"] == f"{tmp_path}/it\\xff.mp4"
+    path.write_text("no video")
+    (line,) = stream(path, status=1)
+    assert "it\\xff.mp4" in line["error"] and "it\\xff.mp4" in stream.err
 
 
 def test_a_folder_and_an_overlay_and_lines_in_a_file(stream, tmp_path):
@@ -261,6 +290,7 @@ def test_two_way_weights_are_refused_before_anything_is_opened(stream, tmp_path,
         (["--reconnect", "-1"], "reconnects=-1"),
         (["--overlay", "x.avi"], "ends in .mp4"),
         (["--jsonl", "none/x.jsonl"], "No such file"),
+        (["--live", "yes"], "where every frame waits until it is read, so live=True cannot be; leave it out"),
     ],
 )
 def test_wrong_options_are_told(arguments, told, stream, video):

@@ -16,9 +16,12 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--max-seconds", type=float, default=60, help="longest video that is taken (default 60)")
     options = parser.parse_args(arguments[1:])
 
-    from kinema.deployment.demo import Limits, serve
+    from kinema.deployment.demo import Limits, need_port, serve
 
     try:
+        need_port(options.port)
+        if options.top < 1:
+            raise ValueError(f"--top {options.top} shows nothing; give at least 1")
         limits = Limits(options.max_mib, options.max_seconds)
         predictor = load_predictor(options)
         for note in predictor.notes:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kinema.cli.classifier import add_classifier, load_predictor, need_batch_size
 
@@ -45,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     add_classifier(parser)
     options = parser.parse_args(arguments[1:])
 
+    from kinema.data.untrimmed.video_names import printable
     from kinema.localization.extraction import extract_all
     from kinema.training.extractor import Extractor
     from kinema.training.record import source_state
@@ -73,22 +74,25 @@ def run(arguments: Sequence[str]) -> int:
             batch_size=options.batch_size,
             model=classifier.model,
             commit=source_state()[0],
-            facts=classifier.facts,
+            facts=classifier.facts | _picture_facts(options),
         )
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        print(f"kinema: {printable(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("kinema: interrupted; the same command goes on with the video it was at", file=sys.stderr)
         return 130
     for name, reason in done.failed.items():
-        print(f"kinema: {name} has no features: {reason}", file=sys.stderr)
+        print(f"kinema: {name} has no features: {printable(reason)}", file=sys.stderr)
     for name, reason in done.broken.items():
-        print(f"note: the features of {name} were there but not whole, and made anew: {reason}", file=sys.stderr)
+        print(
+            f"note: the features of {name} were there but not whole, and made anew: {printable(reason)}",
+            file=sys.stderr,
+        )
     for name in done.short:
         print(f"kinema: {name} is shorter than a clip; its first and last frame are repeated", file=sys.stderr)
     print(f"{len(done.written)} written, {len(done.finished)} finished before, {len(done.failed)} failed")
-    print(options.output)
+    print(printable(options.output))
     return 1 if done.failed else 0
 
 
@@ -112,6 +116,11 @@ def find_videos(sources: Sequence[Path], *, folders: bool = False) -> list[Path]
     if not videos:
         raise ValueError(f"no video in {sources[0]}; files ending in {sorted(VIDEO_SUFFIXES)} count")
     return videos
+
+
+def _picture_facts(options: argparse.Namespace) -> dict[str, Any]:
+    """How folders of pictures are read: other pictures, or another rate, make other features."""
+    return {} if options.frames is None else {"pictures": {"template": options.frames, "fps": options.frames_fps}}
 
 
 def _opener(options: argparse.Namespace) -> "Callable[[Path], AbstractContextManager[OpenedVideo]]":

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.data.progress import progress_bar
     from kinema.data.untrimmed.feature_files import FeatureError
     from kinema.data.untrimmed.segments import read_activitynet
+    from kinema.data.untrimmed.video_names import printable
     from kinema.localization.inference import BrokenMapsError
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer
@@ -75,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
                     f"and none of those given, such as {names[0]}; names must be equal, without the ending"
                 )
             if unnamed:
-                print(f"note: {options.annotations} does not have {', '.join(unnamed[:3])}", file=sys.stderr)
+                print(printable(f"note: {options.annotations} does not have {', '.join(unnamed[:3])}"), file=sys.stderr)
         # As --run or --checkpoint of other commands.
         file = Path(options.classifier).expanduser().is_file()
         options.run = None if file else options.classifier
@@ -92,12 +93,12 @@ def run(arguments: Sequence[str]) -> int:
         )
         options.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        print(f"kinema: {printable(error)}", file=sys.stderr)
         return 1
     failed = 0
     with progress_bar(True) as bar:
         for path in videos:
-            task = bar.add_task(path.name, total=None)
+            task = bar.add_task(printable(path.name), total=None)
 
             def told(done: int, of: int, task=task) -> None:
                 bar.update(task, completed=done, total=of)
@@ -105,11 +106,12 @@ def run(arguments: Sequence[str]) -> int:
             try:
                 file, segments = localizer(path, batch_size=options.batch_size, on_clips=told)
             except (DecodeError, FeatureError, BrokenMapsError) as error:
-                print(f"kinema: {error}", file=sys.stderr)
+                reason = str(error) if path.stem in str(error) else f"{path}: {error}"
+                print(f"kinema: {printable(reason)}", file=sys.stderr)
                 failed += 1
                 continue
             for note in localizer.notes(file, segments):
-                print(f"note: {path.name}: {note}", file=sys.stderr)
+                print(printable(f"note: {path.name}: {note}"), file=sys.stderr)
             kept = [segment for segment in segments if segment.score >= options.min_score]
             page = write_results(
                 options.output,
@@ -120,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
                 facts=localizer.facts,
                 annotations=annotations,
             )
-            print(f"{path.name}: {len(kept)} segments, {page}")
+            print(printable(f"{path.name}: {len(kept)} segments, {page}"))
     if failed:
         print(f"kinema: {failed} of {len(videos)} videos have no segments, for the reasons above", file=sys.stderr)
     return 1 if failed else 0

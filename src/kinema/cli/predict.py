@@ -57,10 +57,10 @@ def run(arguments: Sequence[str]) -> int:
         videos = find_videos(options.videos, pictures=isinstance(predictor.clips.cache, FrameFolders))
         need_other_files(_written(options), videos)
     except (ValueError, TypeError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        _say(error)
         return 1
     for note in predictor.notes:
-        print(f"kinema: {note}", file=sys.stderr)
+        _say(note)
     # Printed behind the bar, and not while it runs: on a terminal it takes what is printed, and sends it to the error stream.
     found: list[Prediction] = []
     with progress_bar(len(videos) > 1) as bar:
@@ -68,13 +68,19 @@ def run(arguments: Sequence[str]) -> int:
             found.append(_predict(predictor, video, options, taken={each.picture for each in found}))
     _tell(found, predictor, options)
     for note in _notes_over_time(found):
-        print(f"kinema: {note}", file=sys.stderr)
+        _say(note)
     failed = [each for each in found if each.error]
     for each in failed:
-        print(f"kinema: {each.error}", file=sys.stderr)
+        _say(each.error if each.video in each.error else f"{each.video}: {each.error}")
     if failed:
-        print(f"kinema: {len(failed)} of {len(found)} videos could not be decoded or scored", file=sys.stderr)
+        _say(f"{len(failed)} of {len(found)} videos could not be decoded or scored")
     return 1 if failed else 0
+
+
+def _say(note: object) -> None:
+    from kinema.data.untrimmed.video_names import printable
+
+    print(f"kinema: {printable(note)}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -133,23 +139,24 @@ def _free_name(folder: Path, video: Path, taken: set[str]) -> Path:
 
 
 def _tell(found: Sequence["Prediction"], predictor: "Predictor", options: argparse.Namespace) -> None:
+    from kinema.data.untrimmed.video_names import printable
     from kinema.deployment.prediction import CSV_COLUMNS, as_facts, as_rows, best_guesses
     from kinema.training.record import source_state
 
     names = predictor.class_names
     if "-" not in (options.json, options.csv):
-        print(f"weights of {predictor.checkpoint}")
+        print(f"weights of {printable(predictor.checkpoint)}")
         console = Console(highlight=False)
         for each in found:
             if each.scores is not None:
-                print(each.video)  # by itself: a table would break long paths
+                print(printable(each.video))  # by itself: a table would break long paths
                 console.print(_table(best_guesses(each.scores, names, options.top)))
     if options.json is not None:
         facts = {
             "model": predictor.module.model_name,
-            "checkpoint": str(predictor.checkpoint),
+            "checkpoint": printable(predictor.checkpoint),
             "commit": source_state()[0],
-            "notes": [*predictor.notes, *_notes_over_time(found)],
+            "notes": [printable(note) for note in [*predictor.notes, *_notes_over_time(found)]],
             "videos": [as_facts(each, names, options.top) for each in found],
         }
         _write(options.json, json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         "--live",
         choices=tuple(_LIVE),
         default="auto",
-        help="drop frames rather than lag; auto (default): addresses without an end",
+        help="of an address: drop frames rather than lag; auto (default): where it has no end; files never, cameras always",
     )
     reading.add_argument("--queue", type=int, default=4, metavar="N", help="frames that wait at most (default 4)")
     reading.add_argument(
@@ -124,12 +124,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _stream(options)
     except (StreamError, DecodeError, ValueError, TypeError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        _say(error)
         return 1
 
 
 def _stream(options: argparse.Namespace) -> int:
     from kinema.data.decoding import DecodeError
+    from kinema.data.untrimmed.video_names import printable
     from kinema.streaming.overlay import OverlayVideo
     from kinema.streaming.reader import FrameReader
     from kinema.streaming.report import StreamReport
@@ -184,7 +185,7 @@ def _stream(options: argparse.Namespace) -> int:
                     break
             write({"summary": report.facts()})
         except (StreamError, DecodeError, NonFiniteScoresError) as error:
-            write({"error": str(error), "summary": report.facts()})
+            write({"error": printable(error), "summary": report.facts()})
             raise
         except KeyboardInterrupt:  # the way to end a camera
             report.stopped = True
@@ -196,8 +197,10 @@ def _stream(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(note: str) -> None:
-    print(f"kinema: {note}", file=sys.stderr)
+def _say(note: object) -> None:
+    from kinema.data.untrimmed.video_names import printable
+
+    print(f"kinema: {printable(note)}", file=sys.stderr)
 
 
 def _tell(report: "StreamReport") -> None:
@@ -227,15 +230,22 @@ def _rate(text: str) -> Fraction | str | None:
 
 def _pace(session: "StreamSession", rate: Fraction | str | None, fps: Fraction | None) -> None:
     """Say which frames are taken, now that the source is open."""
+    from kinema.data.untrimmed.clip_grid import frames_apart
     from kinema.streaming.pacing import Pacing, trained_rate
 
     if isinstance(rate, str):
-        rate = trained_rate(session.predictor.clips.scheme, fps)
-        if rate is None:
-            print(
-                "kinema: the run does not say at which rate it saw frames (its clips are spread over whole videos), so every "
-                "frame is taken; --rate says another: frames of a clip over the seconds of a usual training video",
-                file=sys.stderr,
+        scheme = session.predictor.clips.scheme
+        rate, apart = trained_rate(scheme, fps), frames_apart(scheme)
+        if rate is None and apart is None:
+            _say(
+                "the run does not say at which rate it saw frames (its clips are spread over whole videos), so every frame is "
+                "taken; --rate says another: frames of a clip over the seconds of a usual training video"
+            )
+        elif rate is None and apart is not None:
+            _say(
+                "the source announces no rate, and in the run's clips frames lie "
+                f"{float(apart):.4g} apart whatever the rate of a video, so every frame is taken; give --rate: the frames "
+                f"per second of a usual training video over {float(apart):.4g}"
             )
     session.pacing = Pacing(rate, fps)
 

@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from kinema.data.augmentation.multi_scale_crop import MultiScaleCrop
 from kinema.data.augmentation.options import Augmentation
 from kinema.data.augmentation.short_side_jitter import ShortSideJitter
+from kinema.data.decoding.report import DecodeError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -51,6 +52,21 @@ class Normalise(nn.Module):
         if self.bgr:
             clip = clip.flip(1)
         return clip / self.scale - self.shift
+
+
+_MOST_NARROW = 32
+"""Times the short side: a frame then takes 18 times the memory of one of 16 to 9. Nothing a camera gives is near it."""
+
+
+def _need_resizable(frames: Frames, short_side: int) -> None:
+    """Refuse frames that would grow without bound: of 4 x 4096 pixels, a short side of 256 makes 256 x 262144."""
+    height, width = frames.shape[-2:]
+    short, long = sorted((height, width))
+    if long > _MOST_NARROW * short:
+        raise DecodeError(
+            f"its frames of {width} x {height} pixels are more than {_MOST_NARROW} times as long as wide, and with a short "
+            f"side of {short_side} the long one would have {long * short_side // short}; cut the video, or leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,7 +130,13 @@ class TrainTransform:
         object.__setattr__(self, "_cut", cut)
 
     def __call__(self, frames: Frames, label: int) -> tuple[Frames, int]:
-        """Transform the frames and, where a flip changes what is seen, the label. Draws from torch's generator."""
+        """Transform the frames and, where a flip changes what is seen, the label. Draws from torch's generator.
+
+        Raises:
+            DecodeError: If frames are too narrow to be resized.
+        """
+        if self.crop in ("random", "center") or (self.crop == "multi_scale" and self.resize is not None):
+            _need_resizable(frames, self.jitter[1] if self.jitter else self.resize or self.size)
         frames = self._cut(self.augment.whole(frames))
         if self.flip and torch.rand(()) < self.flip:
             frames = F.horizontal_flip(frames)
@@ -147,6 +169,12 @@ class EvalTransform:
             raise ValueError(f"num_crops must be 1, 3, 5 or 10, got {self.num_crops}")
 
     def __call__(self, frames: Frames) -> list[Frames]:
+        """Cut the crops.
+
+        Raises:
+            DecodeError: If frames are too narrow to be resized.
+        """
+        _need_resizable(frames, self.resize or self.size)
         frames = F.resize(frames, [self.resize or self.size], antialias=True)
         if self.num_crops == 1:
             return [F.center_crop(frames, [self.size, self.size])]

@@ -9,6 +9,7 @@ from a content delivery network, and brings 28 packages.
 import asyncio
 import contextlib
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -46,8 +47,8 @@ _MOST_READ = 8
 _PATIENCE_S = 30.0
 """Without a byte of an upload, after which it is given up, for others wait behind it."""
 
-
 _MOST_MIB = 4096
+_MOST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,11 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
         num_windows: Windows whose scores make the curves.
 
     Raises:
+        ValueError: If no class would be shown.
         ModuleNotFoundError: If the extra `demo` is not installed.
     """
+    if top < 1:
+        raise ValueError(f"top={top} shows no class; give at least 1")
     need_packages("starlette", "uvicorn", extra="demo")
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -128,6 +132,11 @@ def make_app(predictor: Predictor, *, limits: Limits | None = None, top: int = 5
             return JSONResponse({"error": str(refusal)}, refusal.status, headers={**_HEADERS, **refusal.headers})
         except ClientDisconnect:
             return Response(status_code=400, headers=_HEADERS)  # nobody reads it
+        except Exception as error:
+            # The page shows what comes as JSON alone, and who started the demo needs to know where it was.
+            traceback.print_exc()
+            told = f"This failed, and not by the video alone: {type(error).__name__}: {error}. The terminal says where."
+            return JSONResponse({"error": told}, 500, headers=_HEADERS)
 
     async def refuse(request: "Request", error: Exception) -> "Response":
         assert isinstance(error, HTTPException)
@@ -192,6 +201,16 @@ def answer_video(
     return {**found, "duration": duration, "num_frames": num_frames}
 
 
+def need_port(port: int) -> None:
+    """Refuse a number that no port has.
+
+    Raises:
+        ValueError: If it is none of 0 to 65535.
+    """
+    if not 0 <= port <= _MOST_PORT:
+        raise ValueError(f"port {port} is none; give a number from 1 to {_MOST_PORT}, or 0 for any port that is free")
+
+
 def serve(
     predictor: Predictor,
     *,
@@ -208,9 +227,11 @@ def serve(
         ready: Called with the address.
 
     Raises:
+        ValueError: If there is no port of that number, or no class would be shown.
         OSError: If the port is taken.
         ModuleNotFoundError: If the extra `demo` is not installed.
     """
+    need_port(port)
     app = make_app(predictor, limits=limits, top=top)
     import uvicorn
 

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.data.clips import opened
+from kinema.data.untrimmed.frame_clock import FrameClock
+from kinema.data.untrimmed.video_names import printable
 from kinema.deployment.prediction import Timeline, best_guesses
 from kinema.explain.calibration import Factors, calibration_factors, variation
 from kinema.explain.grad_cam import grad_cam
@@ -47,7 +49,8 @@ def draw_video(
     clips = predictor.cutting(source)
     view = clips(source)[0]
     with opened(source, clips.decoder, clips.cache) as video:
-        frame_times = [float(index / video.fps) for index in view.clip.indices]
+        clock = FrameClock.of(video)
+        frame_times = [float(clock.begin(index)) for index in view.clip.indices]
     guesses = best_guesses(scores, predictor.class_names, top)
     network = predictor.module.network
     clip = predictor.module.normalise(view.pixels[None].to(predictor.module.device))
@@ -67,7 +70,7 @@ def draw_video(
         frame_times=frame_times,
         factors=_most_varied(network, clip),
         note=timeline.note,
-        title=f"{Path(source).name}: {guesses[0].name} ({guesses[0].score:.1%})",
+        title=f"{printable(Path(source).name)}: {guesses[0].name} ({guesses[0].score:.1%})",
     )
 
 

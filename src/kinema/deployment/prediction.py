@@ -13,6 +13,7 @@ from torch import Tensor
 from kinema.data.clips import EvalClips
 from kinema.data.manifest import VIDEO_SUFFIXES
 from kinema.data.untrimmed.clips_over_time import ClipsOverTime
+from kinema.data.untrimmed.video_names import printable
 from kinema.training.restore import Predictor
 
 
@@ -22,7 +23,7 @@ class Timeline:
 
     Args:
         times: Middle of each window, in seconds.
-        window_s: Length of the windows.
+        window_s: Length of the windows; their mean where dense clips lie in a video of variable rate.
         scores: Of every class, one row a window; each sums to one.
         note: What to know of windows that are shorter than what the network learnt; empty where they are not.
     """
@@ -40,7 +41,8 @@ class Prediction:
     Args:
         video: As it was given.
         scores: Of every class, as in validation; None where a frame for them could not be decoded.
-        error: What could not be decoded, if only for the scores over time.
+        error: What could not be decoded, if only for the scores over time. Of this and of the names of files, text is made
+            when they are written: see `printable`.
         timeline: Scores over time, where they were asked for.
         picture: File of the picture, where one was drawn.
     """
@@ -104,17 +106,19 @@ def scores_over_time(
         NonFiniteScoresError: If the network gives no numbers for it.
     """
     sliding = over_time(predictor.cutting(source), num_windows, seconds)
-    times, scores, window, end = [], [], Fraction(0), Fraction(0)
+    times, scores, lengths, end = [], [], [], Fraction(0)
     name = "the video" if isinstance(source, bytes) else str(source)
     for view in sliding(source):
         scores.append(predictor.scores(view.pixels[None], name=name))
         times.append(float((view.clip.start + view.clip.end) / 2))
-        window, end = view.clip.end - view.clip.start, view.clip.end  # the last window ends with the video
+        lengths.append(view.clip.end - view.clip.start)
+        end = view.clip.end  # the last window ends with the video
+    window: Fraction = sum(lengths, Fraction(0)) / len(lengths)
     learnt = sliding.learnt_s(source)
     note = ""
     if learnt is None and window < end:
         note = f"windows of {float(window):.3g} s; the network learnt clips of whole videos, here of {float(end):.3g} s"
-    elif learnt is not None and window < learnt:
+    elif learnt is not None and end < learnt:
         note = f"windows of {float(window):.3g} s; the network learnt clips of {float(learnt):.3g} s"
     return Timeline(tuple(times), float(window), torch.stack(scores), note)
 
@@ -147,9 +151,9 @@ def as_facts(prediction: Prediction, names: Sequence[str], top: int) -> dict[str
 
     `top` holds id, class and score of each guess, and `key` where its curve in `over_time` is not under the name of its class.
     """
-    facts: dict[str, Any] = {"video": prediction.video}
+    facts: dict[str, Any] = {"video": printable(prediction.video)}
     if prediction.error:
-        facts["error"] = prediction.error
+        facts["error"] = printable(prediction.error)
     if prediction.scores is None:
         return facts
     guesses = best_guesses(prediction.scores, names, top)
@@ -170,7 +174,7 @@ def as_facts(prediction: Prediction, names: Sequence[str], top: int) -> dict[str
             over_time["note"] = prediction.timeline.note
         facts["over_time"] = over_time
     if prediction.picture:
-        facts["picture"] = prediction.picture
+        facts["picture"] = printable(prediction.picture)
     return facts
 
 
@@ -179,10 +183,8 @@ CSV_COLUMNS = ("video", "rank", "id", "class", "score", "error")
 
 def as_rows(prediction: Prediction, names: Sequence[str], top: int) -> list[tuple[Any, ...]]:
     """A prediction as rows of `CSV_COLUMNS`: one a guess, or one that says why there is none."""
+    video, error = printable(prediction.video), printable(prediction.error)
     if prediction.scores is None:
-        return [(prediction.video, "", "", "", "", prediction.error)]
+        return [(video, "", "", "", "", error)]
     guesses = best_guesses(prediction.scores, names, top)
-    return [
-        (prediction.video, rank, guess.id, guess.name, f"{guess.score:.6f}", prediction.error)
-        for rank, guess in enumerate(guesses, 1)
-    ]
+    return [(video, rank, guess.id, guess.name, f"{guess.score:.6f}", error) for rank, guess in enumerate(guesses, 1)]

@@ -154,7 +154,8 @@ def action_precision(
 ) -> dict[str, AveragePrecision]:
     """Average precision of each task by itself, and of the combination of all as "action": EPIC-KITCHENS-100.
 
-    All are of the same detections. Those of a combination that is never annotated are left out, in every task.
+    Every detection counts in every task, as in the evaluation of the challenge (epic-kitchens/C2-Action-Detection,
+    `evaluate_detection_json_ek100.py`). TAdaConv's differs for single tasks: see `tadaconv_action_precision`.
 
     Args:
         truth, found: With a column of labels per task.
@@ -164,27 +165,56 @@ def action_precision(
     Raises:
         ValueError: As `average_precision`.
     """
+    combined, place, known = _as_actions(truth, found, names)
+    result = {
+        name: average_precision(truth.of_task(task), found.of_task(task), tiou) for task, name in enumerate(names)
+    }
+    # What is never annotated is of no class, so leaving it out changes nothing.
+    actions = replace(truth, label=combined), replace(_those(found, known), label=place[known])
+    return result | {"action": average_precision(*actions, tiou)}
+
+
+def tadaconv_action_precision(
+    truth: Spans, found: Spans, names: Sequence[str] = ("verb", "noun"), tiou: Sequence[float] = EPIC_TIOU
+) -> dict[str, AveragePrecision]:
+    """Average precision as TAdaConv's code has it (`eval_epic_detection.py`), for comparison with its published numbers.
+
+    As `action_precision`, but detections of a combination that is never annotated are left out in every task, in single ones
+    too, where some of them are right. So verbs and nouns are not those of the challenge; actions are.
+
+    Args:
+        truth, found, names, tiou: As for `action_precision`.
+
+    Raises:
+        ValueError: As `average_precision`.
+    """
+    _, _, known = _as_actions(truth, found, names)
+    return action_precision(truth, _those(found, known), names, tiou)
+
+
+def _as_actions(
+    truth: Spans, found: Spans, names: Sequence[str]
+) -> tuple[Int[np.ndarray, " G"], Int[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Combinations of labels as one number each: of what was annotated and what was detected; and which of these are known."""
     if {truth.label.shape[1:], found.label.shape[1:]} != {(len(names),)}:
         raise ValueError(
             f"labels of shape {truth.label.shape} and {found.label.shape} were given; a column for each of {names} expected"
         )
     if not len(truth):
         raise ValueError("nothing was annotated, so average precision has no value; give the videos that were")
-    known, combined = np.unique(truth.label, axis=0, return_inverse=True)
+    combinations, combined = np.unique(truth.label, axis=0, return_inverse=True)
     size = int(max(truth.label.max(), found.label.max() if len(found) else 0)) + 1
     if size ** len(names) > 2**63 - 1:
         raise ValueError(
             f"labels up to {size - 1} of {len(names)} tasks have too many combinations to be numbered; give smaller ids"
         )
     powers = size ** np.arange(len(names))[::-1]
-    place = np.searchsorted(known @ powers, found.label @ powers).clip(max=len(known) - 1)
-    kept = (known[place] == found.label).all(1)
-    found = Spans(*(None if column is None else column[kept] for column in _columns(found)))  # pyrefly: ignore
-    result = {
-        name: average_precision(truth.of_task(task), found.of_task(task), tiou) for task, name in enumerate(names)
-    }
-    action = replace(truth, label=combined.reshape(-1)), replace(found, label=place[kept])
-    return result | {"action": average_precision(*action, tiou)}
+    place = np.searchsorted(combinations @ powers, found.label @ powers).clip(max=len(combinations) - 1)
+    return combined.reshape(-1), place, (combinations[place] == found.label).all(1)
+
+
+def _those(spans: Spans, kept: Bool[np.ndarray, " N"]) -> Spans:
+    return Spans(*(None if column is None else column[kept] for column in _columns(spans)))  # pyrefly: ignore
 
 
 @dataclass(frozen=True)
@@ -192,7 +222,7 @@ class AverageRecall:
     """Recall over the number of proposals per video, 100 points.
 
     Args:
-        proposals: Proposals per video on average, at each point.
+        proposals: Proposals per annotated video on average, at each point.
         recall: Recall there, averaged over thresholds.
     """
 
@@ -214,21 +244,21 @@ def average_recall(
     truth: Spans,
     found: Spans,
     *,
-    num_videos: int | None = None,
     max_proposals: float | None = 100,
     tiou: Sequence[float] = ACTIVITYNET_TIOU,
 ) -> AverageRecall:
     """AR@AN of proposals, whatever their classes, as ActivityNet's evaluator computes it.
 
     The number of proposals is set by one share for all videos: a video with twice as many proposals gives twice as many,
-    its best ones. With P proposals of V videos, each video retrieves the best `max_proposals` V / P of its own, rounded down,
-    at most all. At point j of 100 the share of these is such that j % of `max_proposals` per video are taken on average.
+    its best ones. V are the videos in which something is annotated. With P proposals of all videos, each retrieves the share
+    `max_proposals` V / P of its own, rounded down, at most all. At point j of 100 the share of these is such that j % of
+    `max_proposals` per annotated video are taken on average. So proposals in a video in which nothing is annotated are never
+    right or wrong; they only lower the share of the others.
 
     Args:
         truth: What was annotated, labels aside.
         found: Proposals with scores.
-        num_videos: Videos over which proposals are averaged; those with annotations or proposals when None.
-        max_proposals: Proposals per video at the last point; all there are when None.
+        max_proposals: Proposals per annotated video at the last point; all there are when None.
         tiou: Thresholds.
 
     Raises:
@@ -239,7 +269,7 @@ def average_recall(
     if found.score is None:
         raise ValueError("proposals have no scores; give them one each")
     names = np.unique(np.concatenate([truth.video, found.video]))
-    videos = len(names) if num_videos is None else num_videos
+    videos = len(np.unique(truth.video))
     grid = np.arange(1, 101) / 100.0
     if not len(found):
         return AverageRecall(grid * (max_proposals or 0), np.zeros(100))

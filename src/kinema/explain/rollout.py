@@ -9,7 +9,7 @@ mixtures of all layers, heads averaged:
 A row says of what a token is made in the end, and sums to one. The paper has one attention a layer. In a TimeSformer a
 block has several (`kinema.operators.attention`), each with a residual connection, so each is a factor here; steps that
 read the same tokens (order "parallel") are one factor (I + A1 + A2) / 3. Every step is written as one matrix over all
-tokens of the clip, zero where a token does not see another:
+tokens of the clip, zero where a token does not see another (in code the rows of the rollout are taken through its groups):
 
 * a step leaves tokens as they are that ask nothing in it, such as the class token in gated steps: rows of the identity;
 * a class token that was copied into several groups hears the mean of what its copies hear, as in the network.
@@ -53,24 +53,15 @@ def attention_rollout(network: nn.Module, clip: Float[Tensor, "B C T H W"]) -> F
             are not kept.
     """
     transformer = _transformer_of(network)
-    asked: Any = network
-    with in_evaluation(network), torch.no_grad():
-        blocks: list[AttentionMaps] = asked.attention_maps(clip)
     grid = _grid(transformer, clip)
-    num_classes = grid[2] if getattr(transformer, "class_per_frame", False) else 1
-    rollout = torch.eye(num_classes + prod(grid), device=clip.device).expand(clip.shape[0], -1, -1)
-    for block, maps in zip(transformer.blocks, blocks, strict=True):
-        steps = [_step(name, maps, grid, num_classes, clip.shape[0]) for name in maps if not name.startswith(_OF_CLASS)]
-        if getattr(block, "order", "sequential") == "parallel":
-            rollout = _with_residual(*steps) @ rollout
-        else:
-            for step in steps:
-                rollout = _with_residual(step) @ rollout
-    return rollout
+    return _rows(network, clip, transformer, _num_classes(transformer, grid) + prod(grid))
 
 
 def rollout_of_class(network: nn.Module, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
     """How much of every patch is in what the classifier reads: the row of the class token, on the pixels of the clip.
+
+    That row alone is carried through the blocks, from the last to the first, so a step costs about as much as its attention
+    of one head, and no matrix over all tokens is held.
 
     Args:
         network, clip: As for `attention_rollout`.
@@ -82,12 +73,33 @@ def rollout_of_class(network: nn.Module, clip: Float[Tensor, "B C T H W"]) -> Fl
     Raises:
         ValueError: As for `attention_rollout`.
     """
-    rollout = attention_rollout(network, clip)
-    rows, columns, num_frames = _grid(_transformer_of(network), clip)
-    num_classes = rollout.shape[1] - rows * columns * num_frames
-    row = rollout[:, :num_classes, num_classes:].mean(dim=1)
+    transformer = _transformer_of(network)
+    rows, columns, _ = grid = _grid(transformer, clip)
+    num_classes = _num_classes(transformer, grid)
+    row = _rows(network, clip, transformer, num_classes)[:, :, num_classes:].mean(dim=1)
     maps = rearrange(row, "b (h w t) -> b t h w", h=rows, w=columns)
     return heat_on_pixels(maps, clip.shape[2:])
+
+
+def _rows(
+    network: nn.Module, clip: Float[Tensor, "B C T H W"], transformer: PatchTransformer, num_rows: int
+) -> Float[Tensor, "B R N"]:
+    """The first rows of the rollout. From the last step back to the first, each needs the rows before it alone."""
+    asked: Any = network
+    with in_evaluation(network), torch.no_grad():
+        blocks: list[AttentionMaps] = asked.attention_maps(clip)
+    grid = _grid(transformer, clip)
+    num_classes = _num_classes(transformer, grid)
+    rollout = torch.eye(num_rows, num_classes + prod(grid), device=clip.device).expand(clip.shape[0], -1, -1)
+    for block, maps in zip(reversed(transformer.blocks), reversed(blocks), strict=True):
+        names = [name for name in reversed(maps) if not name.startswith(_OF_CLASS)]
+        if getattr(block, "order", "sequential") == "parallel":  # steps that read the same tokens
+            heard = sum(_heard(rollout, name, maps, grid, num_classes) for name in names)
+            rollout = (rollout + heard) / (1 + len(names))
+        else:
+            for name in names:
+                rollout = (rollout + _heard(rollout, name, maps, grid, num_classes)) / 2
+    return rollout
 
 
 def _transformer_of(network: nn.Module) -> PatchTransformer:
@@ -110,35 +122,29 @@ def _grid(transformer: PatchTransformer, clip: Tensor) -> tuple[int, int, int]:
     return clip.shape[3] // transformer.patch_size, clip.shape[4] // transformer.patch_size, clip.shape[2]
 
 
-def _with_residual(*steps: Float[Tensor, "B N N"]) -> Float[Tensor, "B N N"]:
-    eye = torch.eye(steps[0].shape[1], device=steps[0].device)
-    return (eye + sum(steps)) / (1 + len(steps))
+def _num_classes(transformer: PatchTransformer, grid: tuple[int, int, int]) -> int:
+    """Class tokens: one, or one for each frame."""
+    return grid[2] if getattr(transformer, "class_per_frame", False) else 1
 
 
-def _step(
-    name: str, maps: AttentionMaps, grid: tuple[int, int, int], num_classes: int, num_clips: int
-) -> Float[Tensor, "B N N"]:
-    """One step of attention as a matrix over all tokens of a clip."""
-    queries, keys = _seen(name, maps[name], grid, num_classes)
-    total = num_classes + prod(grid)
-    joint = torch.zeros(num_clips, total, total, device=maps[name].device)
-    _add(joint, maps[name], queries, keys)
+def _heard(
+    rows: Float[Tensor, "B R N"], name: str, maps: AttentionMaps, grid: tuple[int, int, int], num_classes: int
+) -> Float[Tensor, "B R N"]:
+    """Rows times the matrix of one step, group by group: the matrix itself, zero between groups, is not made."""
+    total = rows.shape[2]
+    parts = [(maps[name], *_seen(name, maps[name], grid, num_classes))]
     of_class = _OF_CLASS + name
     if of_class in maps:  # a class token that sees all tokens has weights of its own
-        every = torch.arange(total, device=joint.device)[None]
-        _add(joint, maps[of_class], every[:, :1], every)
-    asks_nothing = joint.sum(dim=2) == 0
-    return joint + torch.diag_embed(asks_nothing.to(joint.dtype))
-
-
-def _add(joint: Tensor, weights: Tensor, queries: Int[Tensor, "G Q"], keys: Int[Tensor, "G K"]) -> None:
-    """Put the weights of groups, (B G, heads, Q, K), where they belong; a token in several groups gets their mean."""
-    total = joint.shape[1]
-    weights = weights.float().mean(dim=1).unflatten(0, (joint.shape[0], -1))
-    times = torch.bincount(queries.flatten(), minlength=total)
-    shares = weights / times[queries][None, :, :, None]
-    places = queries[:, :, None] * total + keys[:, None, :]
-    joint.view(joint.shape[0], -1).index_add_(1, places.flatten(), shares.flatten(1))
+        every = torch.arange(total, device=rows.device)[None]
+        parts.append((maps[of_class], every[:, :1], every))
+    heard, asks = torch.zeros_like(rows), torch.zeros(total, dtype=torch.bool, device=rows.device)
+    for weights, queries, keys in parts:
+        weights = weights.float().mean(dim=1).unflatten(0, (len(rows), -1))
+        times = torch.bincount(queries.flatten(), minlength=total)  # a token in several groups hears their mean
+        asking = rows[:, :, queries] / times[queries]
+        heard.index_add_(2, keys.flatten(), torch.einsum("brgq,bgqk->brgk", asking, weights).flatten(2))
+        asks |= times > 0
+    return torch.where(asks, heard, heard + rows)  # what asks nothing stays as it is
 
 
 def _seen(

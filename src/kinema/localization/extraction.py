@@ -26,6 +26,7 @@ from kinema.data.untrimmed.feature_files import (
     describe_video,
 )
 from kinema.data.untrimmed.feature_writing import FeatureRows, feature_rows
+from kinema.data.untrimmed.video_names import printable
 
 FACTS = "extraction.json"
 
@@ -130,7 +131,7 @@ def extract(
         found.append(_Gathered(facts))
         return nullcontext(found[0])
 
-    name = video or (Path(source).stem if isinstance(source, str | Path) else "video")
+    name = video or (printable(Path(source).stem) if isinstance(source, str | Path) else "video")
     _slide(source, embed, grid, transform, gather, video=name, batch_size=batch_size, on_clips=on_clips)
     facts, by_task = found[0].facts, found[0].logits
     return FeatureFile(
@@ -319,7 +320,7 @@ def extract_all(
     """
     by_name: dict[str, Path] = {}
     for path in videos:
-        name = path.name if path.is_dir() else path.stem  # a folder of pictures has no ending
+        name = printable(path.name if path.is_dir() else path.stem)  # a folder of pictures has no ending
         other = by_name.setdefault(name, path)
         if other != path:
             raise FeatureError(f"{other} and {path} would share the feature file of {name}; rename one, or part them")

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from kinema.data.untrimmed.video_names import printable
 from kinema.localization.segment_files import FoundSegment, clock
 
 _HEAD = """<!DOCTYPE html>
@@ -75,7 +76,7 @@ def write_page(
         title: Heading; the name of the video when empty.
         note: A line below it.
     """
-    heading = escape(title or video.name)
+    heading = escape(printable(title or video.name))
     parts = [
         _HEAD.format(title=heading),
         f"<h1>{heading}</h1>\n",
@@ -97,7 +98,7 @@ def _address(video: Path, folder: Path) -> str:
     except ValueError:
         return video.absolute().as_uri()
     # A name such as "a:b.mp4" would be read as an address of its own.
-    return quote(f"./{relative.as_posix()}")
+    return quote(os.fsencode(f"./{relative.as_posix()}"))
 
 
 def _bars(segments: Sequence[FoundSegment], duration: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.data.untrimmed.segments import Annotations
+from kinema.data.untrimmed.video_names import printable
 from kinema.localization.page import write_page
 from kinema.localization.segment_files import FoundSegment, write_csv, write_json
 from kinema.localization.timeline import draw_timeline
@@ -37,7 +38,7 @@ def write_results(
     truth = [] if annotations is None else annotations.by_video().get(video.stem, [])
     names = [] if annotations is None else annotations.classes
     picture = folder / f"{video.stem}.png"
-    draw_timeline(picture, duration, shown, truth=truth, truth_names=names, title=video.name)
+    draw_timeline(picture, duration, shown, truth=truth, truth_names=names, title=printable(video.name))
     page = folder / f"{video.stem}.html"
     note = f"The {len(shown)} surest of {len(segments)} segments, in the order of time; the surer, the darker."
     write_page(page, video, duration, shown, note=note)

@@ -13,6 +13,7 @@ from kinema.evaluation.detection import (
     average_precision,
     average_recall,
     detection_summary,
+    tadaconv_action_precision,
 )
 from kinema.localization.inference import Detection
 
@@ -25,10 +26,13 @@ def detection_metrics(
     """Average precision and recall of the detections of videos.
 
     `average_mAP` and `mAP@0.50` and so on; of a verb and a noun `verb_average_mAP`, `noun_...`, `action_...` (which
-    `average_mAP` repeats). `AR@1` to `AR@100` are recall by proposals per video, `AR_AUC` the area under it.
+    `average_mAP` repeats): as the challenge of EPIC-KITCHENS-100 counts them. `tadaconv_verb_average_mAP` and so on are
+    those of TAdaConv's code, which leaves out verbs and nouns that are never annotated together. `AR@1` to `AR@100` are recall
+    by proposals per annotated video, `AR_AUC` the area under it.
 
-    A video without detections lowers recall; one in which nothing is annotated can only add wrong detections. Where no
-    detection has a label, all classes count as one, and `class_agnostic` is 1.
+    A video without detections lowers recall. One in which nothing is annotated can only add wrong detections to precision, and
+    to recall proposals that are taken from the number of the others'. Where no detection has a label, all classes count as
+    one, and `class_agnostic` is 1.
 
     Args:
         annotations: Of exactly the videos that count.
@@ -62,6 +66,8 @@ def detection_metrics(
     truth, spans = _spans(segments, of_classes), _spans(rows, of_classes)
     if annotations.tasks and not agnostic:
         parts = action_precision(truth, spans, tuple(annotations.tasks), tiou or EPIC_TIOU)
+        as_tadaconv = tadaconv_action_precision(truth, spans, tuple(annotations.tasks), tiou or EPIC_TIOU)
+        parts |= {f"tadaconv_{task}": as_tadaconv[task] for task in annotations.tasks}
         metrics = detection_summary(parts)
         metrics = {"average_mAP": metrics["action_average_mAP"], **metrics}
     else:
@@ -71,7 +77,10 @@ def detection_metrics(
 
 
 def recall_metrics(annotations: Annotations, found: Mapping[str, Sequence[Detection]]) -> dict[str, float]:
-    """`AR@1` to `AR@100` and `AR_AUC` of proposals, whatever their classes; detections that share a segment count once."""
+    """`AR@1` to `AR@100` and `AR_AUC` of proposals, whatever their classes; detections that share a segment count once.
+
+    Proposals are counted per video in which something is annotated, as by ActivityNet's evaluator.
+    """
     numbers = {name: number for number, name in enumerate(annotations.videos)}
     truth = _spans([(numbers[s.video], s.start, s.end, 0.0, 0) for s in annotations.segments], None)
     best: dict[tuple[int, float, float], float] = {}
@@ -80,7 +89,7 @@ def recall_metrics(annotations: Annotations, found: Mapping[str, Sequence[Detect
             key = (numbers[video], d.start, d.end)
             best[key] = max(best.get(key, d.score), d.score)
     proposals = _spans([(*key, score, 0) for key, score in best.items()], None)
-    recall = average_recall(truth, proposals, num_videos=len(annotations.videos))
+    recall = average_recall(truth, proposals)
     return {f"AR@{number}": recall.at(number) for number in _RECALL_AT} | {"AR_AUC": recall.auc}
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from kinema.data.untrimmed.video_names import printable
+
 
 @dataclass(frozen=True)
 class FoundSegment:
@@ -37,7 +39,7 @@ def write_json(
         segments: What was found, best first.
         facts: Which networks found it; JSON.
     """
-    whole = {"video": video, "duration": duration, **facts, "segments": [asdict(each) for each in segments]}
+    whole = {"video": printable(video), "duration": duration, **facts, "segments": [asdict(each) for each in segments]}
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -3,8 +3,9 @@
 from fractions import Fraction
 from math import floor
 
-from kinema.data.published_sampling import PublishedIntervals, PublishedScheme
-from kinema.data.sampling import Dense, FrameScheme
+from kinema.data.published_sampling import PublishedScheme
+from kinema.data.sampling import FrameScheme
+from kinema.data.untrimmed.clip_grid import frames_apart
 
 
 def trained_rate(scheme: FrameScheme | PublishedScheme, fps: Fraction | None) -> Fraction | None:
@@ -15,17 +16,12 @@ def trained_rate(scheme: FrameScheme | PublishedScheme, fps: Fraction | None) ->
         fps: Of the stream, for strides that are counted in frames of the video whatever its rate; None if it is not known.
 
     Returns:
-        None where nothing says it: segment sampling spreads a clip over a whole video, however long.
+        None where nothing says it: segment sampling spreads a clip over a whole video, however long; and a stride that is
+        counted in frames of the video says nothing of a stream of unknown rate.
     """
-    if isinstance(scheme, Dense):
-        frames_apart = Fraction(scheme.stride_frames)
-    elif isinstance(scheme, PublishedIntervals):
-        frames, stride = scheme.num_frames, scheme.stride_frames
-        frames_apart = Fraction(frames * stride - 1, frames - 1) if frames > 1 else Fraction(stride)
-    else:
-        return None
-    base = fps if scheme.target_fps is None else Fraction(str(scheme.target_fps))
-    return None if base is None else base / frames_apart
+    apart, target_fps = frames_apart(scheme), getattr(scheme, "target_fps", None)
+    base = fps if target_fps is None else Fraction(str(target_fps))
+    return None if apart is None or base is None else base / apart
 
 
 class Pacing:

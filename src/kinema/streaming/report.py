@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from kinema.data.untrimmed.video_names import printable
 from kinema.deployment.prediction import Guess, best_guesses
 from kinema.streaming.frame_queue import Frame
 from kinema.streaming.latencies import Latencies
@@ -78,7 +79,7 @@ class StreamReport:
     def facts(self) -> dict[str, Any]:
         """The whole stream as plain values."""
         return {
-            "source": self.reader.source.name,
+            "source": printable(self.reader.source.name),
             "seconds": round(float(self.time_s), 3),
             "frames": self.reader.frames,
             "predictions": self.session.predictions,
@@ -126,4 +127,4 @@ def live_table(report: StreamReport) -> Group:
         f"{float(report.time_s):.1f} s  {report.fps:.1f} a second  {report.reader.dropped} dropped  "
         f"{report.session.resets} resets  {report.recent_reset(report.time_s)}"
     )
-    return Group(Text(report.reader.source.name), table, Text(counts))
+    return Group(Text(printable(report.reader.source.name)), table, Text(counts))

@@ -127,10 +127,11 @@ def source_of(
     Args:
         text: The word.
         picture_fps: Pictures per second of a folder.
-        stall_s, live, transport: Of addresses; the first of cameras, too.
+        stall_s, live, transport: Of addresses; the first of cameras, too. Cameras are live, and what lies on a disk is not.
 
     Raises:
-        ValueError: If nothing is meant, or an option is out of its range.
+        ValueError: If nothing is meant, or an option is out of its range, or says that a file or folder is live or a camera
+            is not.
     """
     if "://" in text:
         return Address(text, stall_s, live, transport)
@@ -138,7 +139,14 @@ def source_of(
     path = Path(text).expanduser()
     device = re.fullmatch(r"(/dev/video)?(\d+)", text)
     if device and (device[1] or not path.exists()):
+        if live is False:
+            raise ValueError(f"camera {device[2]} waits for nobody, so live={live} cannot be; leave it out")
         return Camera(int(device[2]), stall_s)
+    if live and path.exists():
+        raise ValueError(
+            f"{masked_url(text)} lies on a disk, where every frame waits until it is read, so live={live} cannot be; leave it "
+            "out, or take fewer frames with a lower rate"
+        )
     if path.is_dir():
         return PictureFolder(path, picture_fps)
     if not path.exists():

@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from kinema.data.published_sampling import PublishedScheme
+from kinema.data.sampling import FrameScheme
 from kinema.data.transforms import EvalTransform, NumCrops
-from kinema.data.untrimmed.clip_grid import ClipGrid
+from kinema.data.untrimmed.clip_grid import ClipGrid, frames_apart
 from kinema.data.untrimmed.feature_files import FeatureFile
 from kinema.localization.extraction import ClassifierFeatures, described, extract
 from kinema.training.restore import Predictor
@@ -56,7 +57,7 @@ class Extractor:
 
         Raises:
             ValueError: If the classifier takes segments of whole videos, so that it does not say how far frames lie apart,
-                and `frame_interval` does not either.
+                or they are not a whole number of frames apart, and `frame_interval` says nothing.
         """
         scheme, module = predictor.clips.scheme, predictor.module
         if frame_interval is None:
@@ -95,16 +96,19 @@ class Extractor:
         return extract(video, self.embed, self.grid, self.transform, model=self.model, **options)
 
 
-def _interval(scheme: Any) -> int:
-    stride = getattr(scheme, "stride_frames", None)
-    if stride is None:
+def _interval(scheme: FrameScheme | PublishedScheme) -> int:
+    apart = frames_apart(scheme)
+    if apart is None:
         raise ValueError(
             f"the classifier takes {scheme.num_frames} segments of each whole video, so it does not say how far the frames of "
             "a clip lie apart; give --frame-interval, such as 4"
         )
-    if Fraction(stride).denominator != 1:
-        raise ValueError(f"the classifier takes every {stride} frames; give a whole number as --frame-interval")
-    return int(stride)
+    if apart.denominator != 1:
+        raise ValueError(
+            f"the frames of the classifier's clips lie {float(apart):.4g} apart, and a grid takes whole numbers; give one as "
+            f"--frame-interval, such as {max(round(apart), 1)}"
+        )
+    return int(apart)
 
 
 def _hash(path: Path) -> str:

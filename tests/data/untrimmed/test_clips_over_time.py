@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from kinema.data.clips import EvalClips
-from kinema.data.decoding import DecodeError
+from kinema.data.decoding import DecodeError, open_video
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.sampling import Dense, Segments, frame_scheme
 from kinema.data.transforms import EvalTransform
 from kinema.data.untrimmed.clips_over_time import ClipsOverTime
+from kinema.data.untrimmed.frame_clock import FrameClock
+
+import painted
 
 
 class Numbered:
@@ -22,6 +25,9 @@ class Numbered:
     def decode(self, indices):
         self.asked.append(list(indices))
         return torch.stack([torch.full((3, 12, 16), index % 256, dtype=torch.uint8) for index in indices])
+
+    def frame_at(self, time):
+        return round(time * self.fps)
 
     def open(self, path):
         return self
@@ -113,3 +119,53 @@ def test_real_frames_are_those_of_the_run(tmp_path):
     (wanted,) = clips(path)
     (got,) = ClipsOverTime(clips, seconds=Fraction(9))(path)
     assert torch.equal(got.pixels, wanted.pixels) and got.clip.indices == wanted.clip.indices
+
+
+TICKS = [*range(50), *range(50, 100, 10)]  # tenths of a second: 5 s of 10 frames a second, then 5 s of one
+
+
+@pytest.fixture(scope="module")
+def slowing(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "it.mkv"
+    return painted.write_video(path, len(TICKS), times=TICKS, time_base=Fraction(1, 10))
+
+
+def test_windows_of_a_video_of_variable_rate_hold_what_is_shown_in_them(slowing):
+    with open_video(slowing) as video:
+        begins, duration = [*video.timestamps, video.duration], video.duration
+        windows = sliding(Segments(4), None, num_windows=6, seconds=Fraction(1)).windows(video)
+    assert [float(window.start) for window in windows] == pytest.approx([n * float(duration - 1) / 5 for n in range(6)])
+    assert windows[0].start == 0 and windows[-1].end == duration
+    for window in windows:
+        assert window.end - window.start == 1
+        for index in window.indices:
+            assert begins[index] < window.end and begins[index + 1] > window.start
+    assert windows[0].indices == [1, 3, 6, 8] and set(windows[-1].indices) <= {53, 54}
+    with open_video(slowing) as video:
+        short = sliding(Segments(2), None, num_windows=201, seconds=Fraction(1, 10)).windows(video)
+    shown = [max(n for n in range(len(TICKS)) if begins[n] <= window.start) for window in short]
+    inside = [n for n in range(201) if begins[shown[n] + 1] >= short[n].end]  # a frame is longer than these windows
+    assert len(inside) > 60 and all(set(short[n].indices) == {shown[n]} for n in inside)
+
+
+def test_dense_clips_of_a_video_of_variable_rate_tell_the_seconds_of_their_frames(slowing):
+    with open_video(slowing) as video:
+        begins = [*video.timestamps, video.duration]
+        windows = sliding(Dense(3, 2), None, num_windows=8).windows(video)
+        twice = sliding(Dense(3, 2), None, num_windows=1000).windows(video)
+    assert (windows[0].start, windows[-1].end) == (0, begins[-1])
+    for window in windows:
+        first = window.indices[0]
+        assert window.indices == [first, first + 2, first + 4]
+        assert (window.start, window.end) == (begins[first], begins[first + 6])
+    starts = [float(window.start) for window in windows]
+    assert starts == pytest.approx([n * float(begins[49]) / 7 for n in range(8)], abs=0.051)
+    assert len(twice) == 50, "each place once"
+
+
+def test_the_clock_of_frames_is_that_of_the_file(slowing):
+    with open_video(slowing) as video:
+        clock = FrameClock.of(video)
+        assert [clock.begin(number) for number in range(video.num_frames)] == video.timestamps
+        assert clock.duration == video.duration
+        assert [clock.shown_at(Fraction(time)) for time in (-1, 0, "0.19", "6.5", 99)] == [0, 0, 1, 51, 54]

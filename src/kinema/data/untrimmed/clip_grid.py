@@ -16,9 +16,26 @@ from torch import Tensor
 
 from kinema.data.decoding.interface import VideoReader
 from kinema.data.frame_cache import OpenedVideo
+from kinema.data.published_sampling import PublishedIntervals, PublishedScheme
+from kinema.data.sampling import Dense, FrameScheme
+from kinema.data.untrimmed.frame_clock import FrameClock
 
 BLOCK_FRAMES = 16
 """Frames that are decoded and transformed together: enough that calls cost nothing, few beside the frames of a clip."""
+
+
+def frames_apart(scheme: FrameScheme | PublishedScheme) -> Fraction | None:
+    """How many frames lie from one frame of a run's clips to the next, at the rate its stride is meant at.
+
+    Returns:
+        None of segment sampling, which spreads a clip over a whole video, however long.
+    """
+    if isinstance(scheme, Dense):
+        return Fraction(scheme.stride_frames)
+    if isinstance(scheme, PublishedIntervals):  # the last frame of a clip is the last of its window
+        frames, stride = scheme.num_frames, scheme.stride_frames
+        return Fraction(frames * stride - 1, frames - 1) if frames > 1 else Fraction(stride)
+    return None
 
 
 @dataclass(frozen=True)
@@ -113,12 +130,8 @@ class ClipGrid:
 
     def _clock(self, video: OpenedVideo) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Seconds at which each frame begins, and at last the end; and which frame of the video each of them is."""
-        if isinstance(video, VideoReader):
-            ticks, tick = video.index.pts - video.index.pts[0], video.index.time_base
-            duration = video.duration
-        else:  # pictures in a folder, or cached: of a constant rate
-            ticks, tick = np.arange(video.num_frames), 1 / video.fps
-            duration = video.num_frames / video.fps
+        clock = FrameClock.of(video)
+        ticks, tick, duration = clock.ticks[:-1], clock.tick, clock.duration
         if self.target_fps is None:
             return np.append(ticks * float(tick), float(duration)), np.arange(len(ticks))
         rate = Fraction(str(self.target_fps)).limit_denominator(1001)

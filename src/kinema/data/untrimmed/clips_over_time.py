@@ -4,7 +4,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import UInt8
@@ -14,6 +16,7 @@ from kinema.data.clips import EvalClips, View, opened
 from kinema.data.frame_cache import OpenedVideo
 from kinema.data.published_sampling import PublishedIntervals
 from kinema.data.sampling import Clip, Dense, draw_clips
+from kinema.data.untrimmed.frame_clock import FrameClock
 
 _AT_ONCE = 16
 """Frames of full size that are held at a time; 16 of 1920 x 1080 are 100 MB."""
@@ -24,13 +27,15 @@ _SECONDS = Fraction(2)
 class ClipsOverTime:
     """Windows at even distances over a whole video, of each one clip, its central crop.
 
-    Windows of dense sampling are as long as the clips of the run. A clip of segment sampling spreads over all it is given, in
+    Windows of dense sampling have the frames of the clips of the run; where the rate of a video varies, so does their length in
+    seconds. A clip of segment sampling spreads over all it is given, in
     training the whole video, so `seconds` says how long its windows are: short ones tell more exactly when, and look less
     like what the network was trained on.
 
     Args:
         clips: How the run cuts clips.
-        num_windows: How many. The first starts with the video and the last ends with it; a video as short as a window has one.
+        num_windows: How many, evenly in seconds. The first starts with the video and the last ends with it; a video as short
+            as a window has one. Of dense clips there are fewer where a video has fewer places for them.
         seconds: Length of a window of segment sampling; 2 seconds, at most half of the video, when None.
 
     Raises:
@@ -72,24 +77,53 @@ class ClipsOverTime:
 
     def windows(self, video: OpenedVideo) -> Sequence[Clip]:
         """Which frames each window takes."""
-        length = self._length(video)
-        free = max(video.num_frames / video.fps - length, Fraction(0))
-        count = self.num_windows if free else 1
-        starts = [free * Fraction(number, count - 1) if count > 1 else free / 2 for number in range(count)]
-        found = []
-        for number, start in enumerate(starts):
-            (clip,) = draw_clips(
-                self.clips.scheme,
-                video_frames=video.num_frames,
-                fps=video.fps,
-                frame_at=video.frame_at,
-                kind="constant_clips_per_video",
-                rng=random.Random(0),
-                start=start,
-                end=start + length,
-            )
-            found.append(replace(clip, start=start, end=start + length, index=number))
-        return found
+        clock = FrameClock.of(video)
+        spans = self._dense_spans(video, clock)
+        if spans is None:
+            spans = self._even_spans(video, clock)
+        return [self._clip(video, span, number) for number, span in enumerate(spans)]
+
+    def _even_spans(self, video: OpenedVideo, clock: FrameClock) -> list["_Span"]:
+        """Windows of equal seconds: the frames that have their middle in one; where none has, the one that is shown."""
+        shortest = clock.duration / video.num_frames
+        length = min(max(self.seconds or min(_SECONDS, clock.duration / 2), shortest), clock.duration)
+        spans = []
+        for start in self._starts(clock.duration - length):
+            first, stop = video.frame_at(start), min(video.frame_at(start + length), video.num_frames)
+            if first >= stop:
+                first = clock.shown_at(start + length / 2)
+                stop = first + 1
+            spans.append(_Span(first, stop, start, start + length))
+        return spans
+
+    def _dense_spans(self, video: OpenedVideo, clock: FrameClock) -> list["_Span"] | None:
+        """Windows of as many frames as a dense clip, each from where its first frame begins to where its last one ends."""
+        frames = self._clip_frames(video)
+        if frames is None:
+            return None
+        frames = min(ceil(frames), video.num_frames)
+        last = video.num_frames - frames
+        # Where few frames are free, or frames are long, several windows would be the same.
+        firsts = dict.fromkeys(min(video.frame_at(start), last) for start in self._starts(clock.begin(last)))
+        return [_Span(first, first + frames, clock.begin(first), clock.begin(first + frames)) for first in firsts]
+
+    def _starts(self, free: Fraction) -> list[Fraction]:
+        """Seconds at which windows begin that leave so much of a video free."""
+        count = self.num_windows if free > 0 else 1
+        return [free * Fraction(number, count - 1) if count > 1 else free / 2 for number in range(count)]
+
+    def _clip(self, video: OpenedVideo, span: "_Span", number: int) -> Clip:
+        (clip,) = draw_clips(
+            self.clips.scheme,
+            video_frames=video.num_frames,
+            fps=video.fps,
+            frame_at={span.start: span.first, span.end: span.stop}.__getitem__,
+            kind="constant_clips_per_video",
+            rng=random.Random(0),
+            start=span.start,
+            end=span.end,
+        )
+        return replace(clip, start=span.start, end=span.end, index=number)
 
     def learnt_s(self, source: str | Path | bytes) -> Fraction | None:
         """Seconds of a clip as the network learnt it, at the rate of this video; None where clips spread over whole videos.
@@ -97,20 +131,22 @@ class ClipsOverTime:
         Raises:
             DecodeError: If the video cannot be opened.
         """
-        scheme = self.clips.scheme
-        if not isinstance(scheme, Dense | PublishedIntervals):
-            return None
         with opened(source, self.clips.decoder, self.clips.cache) as video:
-            if isinstance(scheme, Dense):
-                return Fraction(scheme.at(video.fps).window_frames(video.num_frames)) / video.fps
-            return scheme.window(video.num_frames, video.fps) / video.fps
+            frames = self._clip_frames(video)
+            return None if frames is None else frames / video.fps
 
-    def _length(self, video: OpenedVideo) -> Fraction:
-        """Seconds of a window."""
-        duration = video.num_frames / video.fps
+    def _clip_frames(self, video: OpenedVideo) -> Fraction | None:
+        """Frames of this video that a dense clip covers; None of segment sampling."""
         scheme = self.clips.scheme
         if isinstance(scheme, Dense):
-            return min(Fraction(scheme.at(video.fps).window_frames(video.num_frames)) / video.fps, duration)
-        if isinstance(scheme, PublishedIntervals):
-            return min(scheme.window(video.num_frames, video.fps) / video.fps, duration)
-        return min(max(self.seconds or min(_SECONDS, duration / 2), 1 / video.fps), duration)
+            return Fraction(scheme.at(video.fps).window_frames(video.num_frames))
+        return scheme.window(video.num_frames, video.fps) if isinstance(scheme, PublishedIntervals) else None
+
+
+class _Span(NamedTuple):
+    """Frames `first` to `stop` - 1, and from which to which second they stand for."""
+
+    first: int
+    stop: int
+    start: Fraction
+    end: Fraction

@@ -1,0 +1,45 @@
+"""When each frame of a video is shown, also where the rate varies: number over mean rate would be wrong by seconds."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinema.data.decoding.interface import VideoReader
+from kinema.data.frame_cache import OpenedVideo
+
+
+@dataclass(frozen=True)
+class FrameClock:
+    """Begin and end of every frame, exact.
+
+    Args:
+        ticks: At which each frame begins, the first at 0, and at last the end of the video.
+        tick: Seconds of one.
+    """
+
+    ticks: NDArray[np.int64]
+    tick: Fraction
+
+    @classmethod
+    def of(cls, video: OpenedVideo) -> "FrameClock":
+        """The clock of an opened video; pictures in a folder, and frames in a cache, count as of a constant rate."""
+        if isinstance(video, VideoReader):
+            return cls(*video.index.clock())
+        return cls(np.arange(video.num_frames + 1), 1 / video.fps)
+
+    @property
+    def duration(self) -> Fraction:
+        """Seconds to the end of the last frame."""
+        return self.begin(-1)
+
+    def begin(self, frame: int) -> Fraction:
+        """Second at which a frame begins; of the number of frames, where the last one ends."""
+        return int(self.ticks[frame]) * self.tick
+
+    def shown_at(self, time: Fraction) -> int:
+        """The frame that is shown at a time; before the video its first one, behind it its last."""
+        frame = int(np.searchsorted(self.ticks, floor(time / self.tick), side="right")) - 1
+        return min(max(frame, 0), len(self.ticks) - 2)
