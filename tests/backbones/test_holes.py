@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+import kinema
 from kinema.backbones.frames import FrameBackbone
 from kinema.backbones.holes import Hole
 from kinema.backbones.mobilenetv2 import mobilenetv2
@@ -162,6 +163,22 @@ def test_clips_of_another_number_or_length_may_follow():
     maps = backbone(together)
     backbone(torch.randn(1, 3, 9, 64, 64))
     torch.testing.assert_close(backbone(together[1:2]), maps[1:2])
+
+
+@pytest.mark.parametrize("name", ["tsm_nano", "tada2d_nano", "tadaconvnext_nano", "tadaformer_nano"])
+def test_blocks_that_run_again_find_the_clips_they_had(name):
+    """With timm's checkpointing, holes look at the count of clips once more when batches of another size have come."""
+    torch.manual_seed(0)
+    kept = kinema.create_model(name, 5, dropout=0.0)
+    again = copy.deepcopy(kept)
+    again.backbone.trunk.set_grad_checkpointing(True)
+    first, second = torch.randn(2, 3, 8, 64, 64), torch.randn(1, 3, 4, 64, 64)
+    gradients = []
+    for model in (kept, again):
+        (model(first).square().sum() + model(second).square().sum()).backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_copies_do_not_share_the_count_of_clips():

@@ -100,6 +100,16 @@ def test_whoever_watches_a_layer_sees_it_called(part, kind, frames):
     assert seen == [part]
 
 
+@pytest.mark.parametrize("part", ["conv", "mixer", "mixer.operator"])
+@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_whoever_watches_gradients_sees_them(part, kind, frames):
+    module = mixed(pointwise())
+    seen = []
+    getattr(module.get_submodule(part), kind)(lambda *arguments: seen.append(part))
+    module(frames.requires_grad_()).sum().backward()
+    assert seen == [part]
+
+
 def test_both_ways_train_alike(frames):
     shorter, longer = mixed(pointwise()), mixed(pointwise())
     longer.load_state_dict(shorter.state_dict())

@@ -149,13 +149,26 @@ def test_clip_s_tensors_go_where_the_authors_put_them():
     assert all(re.search(r"\.tada\.|^head\.", theirs[ours]) for ours in report.initial)
 
 
-def test_other_channels_repeat_the_mean_on_the_middle_frame():
-    model = kinema.create_model("tadaconvnext_nano", 5, in_channels=2)
+@pytest.mark.parametrize("in_channels", [1, 2])
+def test_other_channels_repeat_the_mean_on_the_middle_frame(in_channels):
+    """Of one channel, the kernels of an image's three are no three frames, though the numbers would fit."""
+    model = kinema.create_model("tadaconvnext_nano", 5, in_channels=in_channels)
     source = image_convnext("gelu").state_dict()
-    kinema.init_from(model, source)
+    report = kinema.init_from(model, source)
+    assert "backbone.trunk.stem.0.operator.weight" in report.inflated
     kernel = model.state_dict()["backbone.trunk.stem.0.operator.weight"]
-    for channel in range(2):
+    assert not kernel[:, :, ::2].any()
+    for channel in range(in_channels):
         torch.testing.assert_close(kernel[:, channel, 1], source["stem.0.weight"].mean(dim=1).float())
+
+
+def test_a_clip_of_one_channel_starts_from_the_mean_over_three():
+    model = kinema.create_model("tadaformer_nano", 5, in_channels=1)
+    source = image_clip().state_dict()
+    kinema.init_from(model, source)
+    kernel = model.state_dict()["backbone.trunk.patch_embed.proj.operator.weight"]
+    torch.testing.assert_close(kernel[:, 0, 1], source["patch_embed.proj.weight"].mean(dim=1).float())
+    assert not kernel[:, :, ::2].any()
 
 
 def test_positions_are_resized_for_other_frames():

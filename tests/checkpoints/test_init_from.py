@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.models.resnet import BasicBlock, ResNet
 
 import kinema
 from kinema.checkpoints import timm as timm_checkpoints
@@ -87,6 +88,24 @@ def test_every_tensor_is_accounted_for_once():
 def test_another_trunk_is_refused():
     with pytest.raises(ValueError, match=r"holds ResNet-18 with 1000 classes; the model is ResNet-50"):
         kinema.init_from(network("tsm_r50"), image_network("tsn_r18"))
+
+
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        (
+            {"stem_type": "deep", "stem_width": 32, "avg_down": True},
+            r" \(a stem of 32, 32, 64 channels, averages in its shortcuts\)",
+        ),
+        ({"avg_down": True}, r" \(averages in its shortcuts\)"),
+    ],
+)
+@pytest.mark.parametrize("load", [kinema.init_from, kinema.load_checkpoint])
+def test_another_stem_or_shortcut_is_another_trunk(options, form, load):
+    """Else convolutions that no name or shape fits would stay as they were drawn."""
+    image = ResNet(BasicBlock, (2, 2, 2, 2), num_classes=5, **options)
+    with pytest.raises(ValueError, match=rf"holds ResNet-18{form} with 5 classes; the model is ResNet-18 with"):
+        load(network("tsm_r18"), image.state_dict())
 
 
 def test_half_precision_is_widened():

@@ -86,8 +86,23 @@ def test_what_held_the_network_does_not_matter(layout, holder):
     name, options, rename = LAYOUTS[layout]
     trained, model = network(name, seed=1, **options), network(name, seed=2, **options)
     checkpoint = {f"{holder}{rename(key)}": value for key, value in trained.state_dict().items()}
-    kinema.load_checkpoint(model, checkpoint | {"metrics.total": torch.ones(1)})
+    report = kinema.load_checkpoint(model, checkpoint | {"metrics.total": torch.ones(1)})
     assert same(model, trained)
+    assert report.refused == {"metrics.total": f"not of the network, whose tensors are under {holder.split('.')[0]}."}
+
+
+def test_tensors_beside_the_network_are_listed():
+    trained, model = network("tsn_nano", seed=1), network("tsn_nano", seed=2)
+    held = {f"module.network.{name}": value for name, value in trained.state_dict().items()}
+    others = {"classifier.weight": torch.ones(5, 128), "module.loss.weight": torch.ones(5)}
+    wanted = {
+        "classifier.weight": "not of the network, whose tensors are under module.",
+        "module.loss.weight": "not of the network, whose tensors are under module.network.",
+    }
+    for load in (kinema.load_checkpoint, kinema.init_from):
+        report = load(model, held | others)
+        assert report.refused == wanted and not report.initial and same(model, trained)
+        assert "not used: module.loss.weight (not of the network" in str(report)
 
 
 def test_the_reference_names_of_a_network_without_dropout():

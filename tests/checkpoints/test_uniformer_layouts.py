@@ -149,6 +149,14 @@ def test_an_image_network_is_inflated(inflation, options):
             assert not kernel[:, :, :middle].any() and not kernel[:, :, middle + 1 :].any()
 
 
+def test_a_clip_of_one_channel_starts_from_the_mean_over_three():
+    target, tensors = network(1, in_channels=1), image(network(2))
+    kinema.init_from(target, tensors)
+    kernel = target.state_dict()["backbone.patch_embed1.proj.weight"]
+    torch.testing.assert_close(kernel.sum(dim=2), tensors["patch_embed1.proj.weight"].mean(dim=1, keepdim=True))
+    assert all(torch.equal(tap, kernel[:, :, 0]) for tap in kernel.unbind(2))
+
+
 @pytest.mark.parametrize("inflation", ["mean", "centre"])
 def test_equal_frames_are_embedded_as_one_image(inflation):
     target = network(1)

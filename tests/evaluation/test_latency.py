@@ -9,6 +9,7 @@ from torch import nn
 
 from kinema.evaluation import latency
 from kinema.evaluation.latency import LatencyRow, compare_latency, latency_table
+from kinema.memory_format import to_channels_last
 
 SHAPE = (2, 3, 4, 8, 8)
 
@@ -120,6 +121,26 @@ def test_channels_last_reaches_the_convolutions(channels_last):
 
     compare_latency({"a": Frames()}, SHAPE, rounds=1, channels_last=channels_last)
     assert set(seen) == {channels_last}
+
+
+def test_channels_last_reaches_kernels_over_frames_too():
+    class Clips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.over_clips, self.over_frames = nn.Conv3d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+            self.calibrated = nn.Parameter(torch.ones(1, 1, 4, 4, 3, 3))
+
+        def forward(self, clip):
+            return self.over_frames(self.over_clips(clip)[:, :, 0])
+
+    network = Clips()
+    wanted = {name: value.clone() for name, value in network.state_dict().items()}
+    to_channels_last(network)
+    assert network.over_clips.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert network.over_frames.weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
+    rows = compare_latency({"a": Clips()}, SHAPE, mode="forward_backward", rounds=1, warmup=0, channels_last=True)
+    assert [row.name for row in rows] == ["a"]
 
 
 def test_any_callable_can_be_timed():

@@ -1,5 +1,6 @@
 """Image networks of timm turned into video networks."""
 
+import copy
 import re
 
 import pytest
@@ -65,6 +66,50 @@ def test_weights_are_kept(clip):
 def test_where_chooses(clip):
     network = kinema.temporalize(built("resnet10t"), where=lambda name, conv: name.startswith("layer3"))
     assert network.places == ("layer3.0.conv1", "layer3.0.conv2")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_layers_with_as_many_channels_as_the_image_are_not_passed_over(frozen):
+    """The first stage of a ResNet has 64 channels, like clips of 64 features."""
+    model = built("resnet18", in_chans=64)
+    model.requires_grad_(not frozen)
+    network = kinema.temporalize(model, "tsm")
+    assert len(network.places) == 16 and "conv1" not in network.places
+    assert {parameter.requires_grad for parameter in network.parameters()} == {not frozen}
+    assert network(torch.randn(1, 64, 4, 64, 64)).shape == (1, 5)
+
+
+class Pyramid(nn.Module):
+    """Two convolutions on the image itself, once halved, and one behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.in_chans = 3
+        self.fine, self.coarse = nn.Conv2d(3, 3, 3, stride=2, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.behind, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x):
+        half = nn.functional.avg_pool2d(2 * x - 1, 2)
+        return self.head(self.behind(self.fine(x) + self.coarse(half)).mean(dim=(2, 3)))
+
+
+def test_all_that_reads_the_image_is_left_alone():
+    assert kinema.temporalize(Pyramid(), nn.Conv3d, kernel_size=1, out_channels=3).places == ("behind",)
+
+
+def test_blocks_that_run_again_find_the_clips_they_had():
+    """With timm's checkpointing, holes look at the count of clips once more when batches of another size have come."""
+    kept = kinema.temporalize(built("resnet10t"), "tada")
+    again = copy.deepcopy(kept)
+    again.model.set_grad_checkpointing(True)
+    first, second = torch.randn(2, 3, 4, 64, 64), torch.randn(1, 3, 2, 64, 64)
+    gradients = []
+    for network in (kept, again):
+        network.train()
+        (network(first).square().sum() + network(second).square().sum()).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_any_operator_will_do(clip):

@@ -168,6 +168,17 @@ def test_positions_are_resized_in_two_axes_and_in_time():
     assert model._in_space(8, 8)[0, :, 0, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("resize", ["smooth", "nearest"])
+def test_positions_are_resized_in_16_bits_too(dtype, resize):
+    model = awake(build(image_size=32, num_frames=4, position_resize=resize)).backbone
+    wanted = model.to(dtype).float()._in_space(2, 8)
+    model.to(dtype)
+    grid = model._in_space(2, 8)
+    assert grid.dtype == model._in_time(7).dtype == dtype
+    torch.testing.assert_close(grid, wanted.to(dtype))
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_padding_frames_change_nothing(scheme):
     model = awake(build(attention_scheme=scheme))

@@ -166,6 +166,16 @@ def test_a_watched_norm_is_called_in_steps():
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("norm", ["norm", "norm_pool"])
+@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_whoever_watches_the_gradients_of_a_norm_sees_them(norm, kind):
+    layer, seen = built().train(), []
+    getattr(layer.get_submodule(norm), kind)(lambda *arguments: seen.append(norm))
+    x = torch.randn(2, 5, 4, 6, 5, dtype=torch.float64, requires_grad=True)
+    layer(x.transpose(1, 2)).sum().backward()
+    assert seen == [norm]
+
+
 def test_what_stands_behind_may_work_in_place():
     """ReLU in a ResNet overwrites what it gets."""
     layer = built().train()

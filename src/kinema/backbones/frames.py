@@ -59,6 +59,7 @@ class FrameBackbone(nn.Module):
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D U h w"]:
         self._batch.num_clips = clip.shape[0]
         frames = self.trunk.forward_features(fold_time(clip))
+        self._batch.recall_behind(frames)
         return unfold_time(frames, frames.shape[0] // clip.shape[0])
 
     def init_state(self, frame: Float[Tensor, "B C H W"]) -> StreamState:

@@ -44,6 +44,24 @@ class Batch:
         self.num_clips = 0
         self.stream: Stream | None = None
 
+    def recall_behind(self, output: Tensor) -> None:
+        """Have the backward pass of this output find what the batch says now, whatever passes through until then.
+
+        Blocks that were not kept, such as those of timm's `set_grad_checkpointing`, run once more in the backward pass,
+        with holes that look here. The pass reaches the output before any of them.
+
+        Args:
+            output: Of the backbone.
+        """
+        if not output.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        now = dict(vars(self))
+
+        def recall(gradient: Tensor) -> None:
+            vars(self).update(now)
+
+        output.register_hook(recall)
+
 
 class Hole(nn.Module):
     """Call an operator on clips from inside a network on frames.
@@ -122,7 +140,10 @@ class MixedConvolution(nn.Module):
     def _is_watched(self) -> bool:
         """Whether a hook waits for a call that the shorter way would not make."""
         parts = (self.conv, self.mixer, self.mixer.operator)
-        return any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        return any(
+            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+            for part in parts
+        )
 
 
 def _are_plain(frames: Tensor) -> bool:

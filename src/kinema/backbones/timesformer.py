@@ -256,7 +256,9 @@ class SpaceTimeTransformer(PatchTransformer):
         maps = grid.permute(0, 3, 1, 2)
         if self.position_resize == "nearest":
             return F.interpolate(maps, size=size, mode="nearest").permute(0, 2, 3, 1)
-        return F.interpolate(maps, size=size, mode="bicubic", antialias=True, align_corners=False).permute(0, 2, 3, 1)
+        wide = maps if maps.dtype == torch.float64 else maps.float()  # on a CPU there is no such resizing in 16 bits
+        wide = F.interpolate(wide, size=size, mode="bicubic", antialias=True, align_corners=False)
+        return wide.to(maps.dtype).permute(0, 2, 3, 1)
 
     def _in_time(self, num_frames: int) -> Float[Tensor, "1 T D"]:
         assert self.time_embed is not None

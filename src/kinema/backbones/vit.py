@@ -119,6 +119,7 @@ class CLIPBackbone(nn.Module):
         self._grid.num_clips = num_clips
         self._grid.patches = height // patch_height, width // patch_width
         tokens = self.trunk.forward_features(rearrange(clip, "b c t h w -> (b t) c h w"))
+        self._grid.recall_behind(tokens)
         class_tokens = tokens[:, :1].unflatten(0, (num_clips, -1)).mean(dim=1)
         return self.trunk.forward_head(class_tokens, pre_logits=True)
 

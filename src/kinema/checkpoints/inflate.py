@@ -1,5 +1,7 @@
 """Kernels of one shape from those of another: image networks into networks of other channels or of three dimensions."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,8 +28,9 @@ def inflate(
 
     Args:
         name: What the checkpoint calls it.
-        value: (C_out, C_in, kh, kw).
-        shape: Wanted: the same, or with kt in front of kh, or with two leading axes of one more.
+        value: (C_out, C_in, kh, kw), or with kt in front of kh, or with two leading axes of one more. One that sees a single
+            frame counts as an image's; one that sees kt fits where kt are wanted.
+        shape: Wanted, in one of the same forms.
         stem: Whether it reads pixels.
         widened: Whether it reads channels of another pathway behind those of its own.
         centred: Whether it embeds tubelets.
@@ -35,25 +38,33 @@ def inflate(
     Returns:
         The kernel, and how it came about.
     """
-    core = shape[2:] if len(shape) in (6, 7) else shape
-    frames = core[2] if len(core) == 5 else 1
-    flat = (*core[:2], *core[-2:])
-    if value.ndim != 4 or len(core) not in (4, 5):
+    given, core = kernel_axes(value.shape), kernel_axes(shape)
+    if len(given) not in (4, 5) or len(core) not in (4, 5):
         return None
-    channels, wanted = value.shape[1], core[1]
+    frames = core[2] if len(core) == 5 else 1
+    seen = given[2] if len(given) == 5 else 1
+    if seen not in (1, frames):
+        return None
+    value = value.reshape(*given[:2], seen, *given[-2:])
+    channels, wanted = given[1], core[1]
     how = name
     if stem and channels != wanted:
-        value = value.mean(dim=1, keepdim=True).expand(-1, wanted, -1, -1)
+        value = value.mean(dim=1, keepdim=True).expand(-1, wanted, -1, -1, -1)
         how = f"mean of {name} over {channels} channels, repeated {wanted} times"
     elif widened and channels < wanted:
-        value = F.pad(value, (0, 0, 0, 0, 0, wanted - channels))
+        value = F.pad(value, (0, 0, 0, 0, 0, 0, 0, wanted - channels))
         how = f"{name}, and zeros for the last {wanted - channels} input channels, which are of the fast pathway"
-    if tuple(value.shape) != flat:
+    if tuple(value.shape) != (*core[:2], seen, *core[-2:]):
         return None
-    if frames > 1 and centred:
-        value = inflate_at_centre(value, frames)
+    if frames > seen and centred:
+        value = inflate_at_centre(value[:, :, 0], frames)
         how = f"{how}, on the middle one of {frames} frames, zeros on the others"
-    elif frames > 1:
-        value = value[:, :, None].expand(-1, -1, frames, -1, -1) / frames
+    elif frames > seen:
+        value = value.expand(-1, -1, frames, -1, -1) / frames
         how = f"{how}, {frames} times over time, divided by {frames}"
     return value.reshape(shape), how
+
+
+def kernel_axes(shape: Sequence[int]) -> tuple[int, ...]:
+    """The axes of a kernel, without those of clip and frame that a calibrated one has in front."""
+    return tuple(shape[2:] if len(shape) in (6, 7) else shape)

@@ -211,9 +211,23 @@ def trunk_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
     bottleneck = "layer1.0.conv3.weight" in shapes
     first = shapes.get("layer1.0.conv1.weight", (0,))
     width = first[2] if len(first) > 5 else first[0]  # a calibrated one has axes of clip and frame before it
+    form = _form_of_resnet(shapes)
     if width == 64 and (layers, bottleneck) in _RESNETS:
-        return _RESNETS[layers, bottleneck]
-    return f"ResNet of {layers} {'bottleneck' if bottleneck else 'basic'} blocks, {width} channels wide"
+        return _RESNETS[layers, bottleneck] + form
+    return f"ResNet of {layers} {'bottleneck' if bottleneck else 'basic'} blocks, {width} channels wide{form}"
+
+
+def _form_of_resnet(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What its stem and its shortcuts are, where they are not the usual one convolution each."""
+    stem = [str(shapes[name][0]) for name in sorted(shapes) if _is_kernel(r"conv1\.\d\.weight", name, shapes)]
+    parts = [f"a stem of {', '.join(stem)} channels"] if stem else []
+    if any(_is_kernel(r"layer\d\.0\.downsample\.1\.weight", name, shapes) for name in shapes):
+        parts.append("averages in its shortcuts")  # in front of the convolution, which is at 0 without them
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _is_kernel(pattern: str, name: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    return bool(re.fullmatch(pattern, name)) and len(shapes[name]) > 1
 
 
 def _convnext(shapes: Mapping[str, tuple[int, ...]]) -> str:

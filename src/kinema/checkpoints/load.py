@@ -17,6 +17,7 @@ from kinema.checkpoints import (
     own,
     positions,
     tadaconv,
+    tadaconv_names,
     timesformer,
     timesformer_rotary,
     timm,
@@ -24,7 +25,7 @@ from kinema.checkpoints import (
     uniformer,
 )
 from kinema.checkpoints.files import read_checkpoint
-from kinema.checkpoints.inflate import inflate
+from kinema.checkpoints.inflate import inflate, kernel_axes
 from kinema.checkpoints.layout import (
     CAUSAL,
     FAST_PATHWAY,
@@ -95,11 +96,11 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
         ValueError: If the file is damaged or would run code, or holds another architecture, other operators, another number
             of classes or a run with other options than the model.
     """
-    tensors, hparams = _read(source, model)
+    tensors, hparams, outside = _read(source, model)
     if isinstance(model, BoundaryMatchingNetwork):
-        return bmn.load(model, tensors, strict=True)
+        return _noting(bmn.load(model, tensors, strict=True), outside)
     if _is_of_tadaconv(tensors, model):
-        return _load_tadaconv(model, tensors, strict=True)
+        return _noting(_load_tadaconv(model, tensors), outside)
     translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
@@ -121,7 +122,7 @@ def load_checkpoint(model: nn.Module, source: Source) -> LoadReport:
         )
     refuse_other_options(model, hparams)
     model.load_state_dict(values)
-    return report
+    return _noting(report, outside)
 
 
 def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean") -> LoadReport:
@@ -145,19 +146,28 @@ def init_from(model: nn.Module, source: Source, *, inflation: Inflation = "mean"
     """
     if inflation not in get_args(Inflation):
         raise ValueError(f"inflation={inflation!r} is unknown; give one of {', '.join(get_args(Inflation))}")
-    tensors, _ = _read(source, model)
+    tensors, _, outside = _read(source, model)
     if isinstance(model, BoundaryMatchingNetwork):
-        return bmn.load(model, tensors, strict=False)
-    if _is_of_tadaconv(tensors, model):
-        return _with_note_on_classifier(_load_tadaconv(model, tensors, strict=False))
-    translation = _translate(tensors, model)
+        return _noting(bmn.load(model, tensors, strict=False), outside)
+    of_tadaconv = _is_of_tadaconv(tensors, model)
+    if of_tadaconv:
+        translation, tensors = tadaconv_names.translate(model, tensors)
+    else:
+        translation = _translate(tensors, model)
     theirs, ours = layout_of_checkpoint(tensors, translation), layout_of(model)
     _refuse_other_architecture(translation, theirs, ours)
     values, report = _match(model, tensors, translation, theirs, inflation)
     if not report.loaded:
         raise ValueError(f"{_describe(translation, theirs)}, but no tensor of it has a place in the model, {ours}")
     model.load_state_dict(values)
-    return _with_note_on_classifier(report)
+    if of_tadaconv:
+        report.source = f"{tadaconv.ORIGIN}: {tadaconv.describe(_shapes(tensors))}"
+    return _noting(_with_note_on_classifier(report), outside)
+
+
+def _noting(report: LoadReport, outside: Mapping[str, str]) -> LoadReport:
+    report.refused |= outside
+    return report
 
 
 def _with_note_on_classifier(report: LoadReport) -> LoadReport:
@@ -173,10 +183,13 @@ def _is_of_tadaconv(tensors: Mapping[str, Tensor], model: nn.Module) -> bool:
     return not set(tensors) >= _needed(model) and tadaconv.recognises(set(tensors))
 
 
-def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool) -> LoadReport:
-    """Names and shapes of TAdaConv's authors decide by themselves whether a file fits: they leave nothing to guess."""
+def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor]) -> LoadReport:
+    """Names and shapes of TAdaConv's authors decide by themselves whether a file fits: they leave nothing to guess.
+
+    But for two things that no tensor tells of: they have no causal network, and no ResNet with a max pool.
+    """
     ours = tadaconv.counterparts(model)
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shapes = _shapes(tensors)
     theirs = tadaconv.describe(shapes)
     report = LoadReport(source=f"{tadaconv.ORIGIN}: {theirs}")
     converted = tadaconv.to_ours(model, tensors)
@@ -190,7 +203,7 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
             report.refused[counterpart.name] = f"shape {shapes[counterpart.name]}; {name} has {counterpart.shape} there"
         else:
             report.initial[name] = "not in the checkpoint"
-    if strict and (place := _calibrated_from_the_past(model)):
+    if place := _calibrated_from_the_past(model):
         raise ValueError(
             f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}, calibrated from frames before and behind; {place} of the "
             "model sees the past alone, so the same weights would mean something else there. Build the model without "
@@ -199,15 +212,26 @@ def _load_tadaconv(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: b
     known = {counterpart.name for counterpart in ours.values()}
     report.refused |= {name: "no such tensor in the model" for name in shapes if name not in known}
     lost = {name: why for name, why in report.initial.items() if not name.endswith(_COUNTER)}
-    if not converted or (strict and (lost or report.refused)):
+    if lost or report.refused:
         what = tadaconv.describe({counterpart.name: counterpart.shape for counterpart in ours.values()})
         raise ValueError(
             f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}; the model is {what}. Without a value: {_some(lost)}. "
             f"Without a place: {_some(report.refused)}. Build the model that fits (kinema.list_models() names them), "
             "with the options it was trained with, or take what fits with kinema.init_from"
         )
+    if tadaconv.pools_behind_its_stem(model):
+        raise ValueError(
+            f"the checkpoint ({tadaconv.ORIGIN}) holds {theirs}, with stride 2 in its first stage where the model has a max "
+            "pool, so the same weights would mean something else there. Build the model without the max pool "
+            "(kinema.backbones.resnet.resnet(..., stem_pool=False), as tada2d_r50 has it), or start its training from these "
+            "weights with kinema.init_from"
+        )
     model.load_state_dict(model.state_dict() | converted)
     return report
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _calibrated_from_the_past(model: nn.Module) -> str | None:
@@ -220,22 +244,27 @@ def _calibrated_from_the_past(model: nn.Module) -> str | None:
     return None
 
 
-def _read(source: Source, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a network, kernels in the shape of kernels; and what a run of kinema was built with."""
+def _read(source: Source, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """The tensors of a network, kernels in the shape of kernels; what a run of kinema was built with; and names of tensors
+    beside the network, with why they are not of it."""
     tensors, hparams = read_checkpoint(source)
-    tensors = _without_holder(tensors, model)
+    tensors, outside = _without_holder(tensors, model)
     channels = getattr(getattr(model, "backbone", None), "in_channels", 3)
-    return timesformer_rotary.with_kernel(tensors, channels), hparams
+    return timesformer_rotary.with_kernel(tensors, channels), hparams, outside
 
 
-def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _without_holder(tensors: dict[str, Tensor], model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Names without what holds the network: a DataParallel, a compiled module, a LightningModule with its own buffers."""
+    held, outside = "", {}
     while True:
         known = set(model.state_dict()) & set(tensors)
         holder = next((h for h in _HOLDERS if not known and any(name.startswith(h) for name in tensors)), None)
         if holder is None:
-            return tensors
+            return tensors, outside
+        why = f"not of the network, whose tensors are under {held + holder}"
+        outside |= {held + name: why for name in tensors if not name.startswith(holder)}
         tensors = {name.removeprefix(holder): tensor for name, tensor in tensors.items() if name.startswith(holder)}
+        held += holder
 
 
 def _translate(tensors: dict[str, Tensor], model: nn.Module) -> Translation:
@@ -317,7 +346,7 @@ def _match(
             report.loaded.append(name)
             if theirs != name:
                 report.renamed[name] = theirs
-        elif _without_ones(value) == _without_ones(initial):
+        elif _differs_by_ones(value, initial):
             values[name] = value.reshape(initial.shape)
             report.loaded.append(name)
             report.renamed[name] = theirs
@@ -348,9 +377,16 @@ def _main_step(found: re.Match[str]) -> str:
     return ".norm1." if found[1] == "norm" else ".attn."
 
 
-def _without_ones(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, but for axes of one: a calibrated convolution has two for clip and frame, others one for time."""
-    return tuple(size for size in tensor.shape if size != 1)
+def _differs_by_ones(value: Tensor, initial: Tensor) -> bool:
+    """Whether shapes differ by axes of one alone: a calibrated convolution has two for clip and frame, others one for time.
+
+    Of kernels over pixels the channels must be the same too: (D, 3, p, p) has the axes of (D, 1, 3, p, p) that are not one,
+    but these are three channels, and those three frames.
+    """
+    theirs, ours = kernel_axes(value.shape), kernel_axes(initial.shape)
+    if min(len(theirs), len(ours)) >= 4 and theirs[:2] != ours[:2]:
+        return False
+    return [size for size in theirs if size != 1] == [size for size in ours if size != 1]
 
 
 def _inflated(
@@ -367,6 +403,7 @@ def _is_stem(plain: str) -> bool:
     return plain in (
         "conv1.weight",
         "conv1.0.weight",
+        "fast.conv1.weight",
         "conv_stem.weight",
         "stem.0.weight",
         "patch_embed.proj.weight",

@@ -232,6 +232,12 @@ def _their_shape(name: str, shape: tuple[int, ...], *, one_by_one: bool) -> tupl
     return shape
 
 
+def pools_behind_its_stem(model: nn.Module) -> bool:
+    """Whether it is a ResNet on frames with a max pool. The authors' have none, and names and shapes do not tell."""
+    pool = getattr(getattr(getattr(model, "backbone", None), "trunk", None), "maxpool", None)
+    return isinstance(pool, nn.Module) and not isinstance(pool, nn.Identity)
+
+
 def describe(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What a set of the authors' names and shapes is, in words."""
     return f"{_architecture(shapes)}{_classes(shapes)}"

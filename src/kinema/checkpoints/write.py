@@ -38,8 +38,11 @@ def write_official(model: nn.Module, path: str | Path) -> str:
     """
     tensors = tadaconv.to_theirs(model)
     nameless = [ours for ours, theirs in zip(model.state_dict(), tensors, strict=True) if _OURS.search(theirs)]
-    if nameless or not tadaconv.recognises(set(tensors)):
+    pools = tadaconv.pools_behind_its_stem(model)
+    if nameless or pools or not tadaconv.recognises(set(tensors)):
         lacking = f"there is nothing like {nameless[0]} there" if nameless else "it is of another family"
+        if pools and not nameless:
+            lacking = "ResNets have no max pool there, and stride 2 in the first stage instead"
         raise ValueError(
             f"this network has no counterpart in {tadaconv.ORIGIN}: {lacking}. Networks of full size of the TAdaConv family "
             "have one (tada2d_r50, slowonly_r50, slowfast_r50, r3d_r50, r2plus1d_r50, tadaconvnext*, tadaformer*); write "

@@ -77,11 +77,12 @@ def _network(text: str, options: argparse.Namespace) -> Any:
     import torch
 
     from kinema import create_model
+    from kinema.memory_format import to_channels_last
 
     name, _, rest = text.partition(":")
     torch.manual_seed(0)
     others: dict[str, Any] = network_options(split_options(rest))
     network = create_model(name, options.num_classes, **others).eval()
     if options.channels_last:
-        network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+        to_channels_last(network)
     return network

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from kinema.memory_format import to_channels_last
+
 Mode = Literal["forward", "forward_backward"]
 MODES: tuple[Mode, ...] = ("forward", "forward_backward")
 
@@ -164,7 +166,7 @@ def _prepared(
     if isinstance(model, nn.Module):
         model = copy.deepcopy(model).to(device, dtype).train(mode == "forward_backward")
         if channels_last:
-            model = model.to(memory_format=torch.channels_last)
+            to_channels_last(model)
     return torch.compile(model, fullgraph=True, dynamic=False) if compile else model
 
 

@@ -64,12 +64,15 @@ class TemporalizedNetwork(nn.Module):
         self.training = model.training
 
     def forward(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
-        return self._mean(self.model(self._frames(clip)), clip)
+        logits = self.model(self._frames(clip))
+        self._clips.recall_behind(logits)
+        return self._mean(logits, clip)
 
     def forward_features(self, clip: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B D"]:
         """The mean over the frames of what the image network's classifier sees."""
         model = cast(Any, self.model)
         features = model.forward_features(self._frames(clip))
+        self._clips.recall_behind(features)
         return self._mean(model.forward_head(features, pre_logits=True), clip)
 
     def reset_classifier(self, num_classes: int) -> None:
@@ -144,11 +147,7 @@ def temporalize(
     if num_frames < 1:
         raise ValueError(f"num_frames={num_frames} makes no clip; give the frames of a clip, at least 1")
     image_channels = _image_channels(model)
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1 and module.in_channels != image_channels
-    }
+    layers = _behind_the_image(model, image_channels)
     blocks = _row_of_blocks(model) if not layers else {}
     in_blocks = operator == "tada" and not layers
     places = {
@@ -306,6 +305,50 @@ def _image_channels(model: nn.Module) -> int:
     if first is None:
         raise ValueError(f"{type(model).__name__} has no convolution at all, not even one that reads the image")
     return first.in_channels
+
+
+def _behind_the_image(model: nn.Module, channels: int) -> dict[str, nn.Conv2d]:
+    """Convolutions over more than one pixel, but for those that read the image itself.
+
+    Where several have its number of channels, one frame tells them apart: what is read is the image itself, resized or
+    normalised perhaps, as long as no parameter has had a part in it.
+    """
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
+    }
+    readers = {name for name, module in layers.items() if module.in_channels == channels}
+    if len(readers) > 1:
+        size, *_ = _sizes(model, channels)
+        behind: set[str] = set()
+
+        def look(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
+                behind.add(name)
+
+        hooks = [layers[name].register_forward_pre_hook(partial(look, name)) for name in readers]
+        try:
+            with _in_evaluation(model), torch.enable_grad(), _all_trainable(model):
+                model(_zeros(model, 1, channels, *size))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        readers -= behind
+    return {name: module for name, module in layers.items() if name not in readers}
+
+
+@contextmanager
+def _all_trainable(model: nn.Module) -> Iterator[None]:
+    """Every parameter with a gradient, and as it was again afterwards."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 def _sizes(model: nn.Module, channels: int) -> list[tuple[int, int]]:

@@ -68,13 +68,10 @@ def norms_taken(
 
 def _is_plain(norm: _BatchNorm) -> bool:
     """Whether a norm does what batch norms do, and nobody watches it."""
-    return (
-        type(norm).forward is _BatchNorm.forward
-        and norm.affine
-        and norm.track_running_stats
-        and not norm._forward_hooks
-        and not norm._forward_pre_hooks
-    )
+    watched = (
+        norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    )  # a hook waits for a call
+    return type(norm).forward is _BatchNorm.forward and norm.affine and norm.track_running_stats and not watched
 
 
 def aggregated_norm(

@@ -4,7 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kinema.operators.token_linear import TokenLinear, linear_on_tokens
+from kinema.operators.token_linear import TokenLinear
 
 
 class Attention(nn.Module):
@@ -94,8 +94,17 @@ class Attention(nn.Module):
         return self.proj(heads.transpose(-2, -3).flatten(-2))
 
     def _project(self, tokens: Tensor, first: int, last: int) -> list[Tensor]:
-        """Some of queries, keys and values, by the rows of the one layer that makes all three."""
-        rows = slice(first * self.inner, last * self.inner)
-        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
-        parts = linear_on_tokens(tokens, self.qkv.weight[rows], bias).unflatten(-1, (last - first, self.num_heads, -1))
+        """Some of queries, keys and values, by the rows of the one layer that makes all three.
+
+        The layer is called, its weights are not read: pruning hooks into the call. Of another one in its place, such as that
+        of an adapter, all rows are made.
+        """
+        rows = first * self.inner, last * self.inner
+        if (first, last) == (0, 3):
+            made = self.qkv(tokens)
+        elif type(self.qkv) is TokenLinear:
+            made = self.qkv(tokens, *rows)
+        else:
+            made = self.qkv(tokens)[..., slice(*rows)]
+        parts = made.unflatten(-1, (last - first, self.num_heads, -1))
         return [part.transpose(-2, -3) for part in parts.unbind(-3)]

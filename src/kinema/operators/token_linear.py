@@ -10,14 +10,17 @@ _FEWEST_TOKENS = 64
 
 
 class TokenLinear(nn.Linear):
-    """y = x W^T + b, as `nn.Linear`, with the same parameters, by `linear_on_tokens`.
+    """y = x W^T + b, as `nn.Linear`, with the same parameters, by `linear_on_tokens`; or some channels of it alone.
 
     Shape:
-        (..., in_features) to (..., out_features).
+        (..., in_features) to (..., out_features), or to (..., stop - start).
     """
 
-    def forward(self, input: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
-        return linear_on_tokens(input, self.weight, self.bias)
+    def forward(self, input: Float[Tensor, "*N I"], start: int = 0, stop: int | None = None) -> Float[Tensor, "*N O"]:
+        if start == 0 and stop is None:
+            return linear_on_tokens(input, self.weight, self.bias)
+        bias = None if self.bias is None else self.bias[start:stop]
+        return linear_on_tokens(input, self.weight[start:stop], bias)
 
 
 def linear_on_tokens(

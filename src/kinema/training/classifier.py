@@ -25,6 +25,7 @@ from kinema.evaluation.metrics import not_finite, video_metrics
 from kinema.evaluation.score_files import write_scores, write_task_scores
 from kinema.evaluation.task_views import TaskScores, TaskViewScores
 from kinema.evaluation.views import Average, VideoScores, ViewScores
+from kinema.memory_format import to_channels_last
 from kinema.models import create_model
 from kinema.training.averaging import need_average
 from kinema.training.optim import Optimizer, build_optimizer
@@ -119,7 +120,7 @@ class VideoClassifier(RecordedModule):
             if self.trainer.is_global_zero:
                 print(report)
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]
+            to_channels_last(self.network)
         if self.compile_network:
             need_compiler(self.device)
             # In place: wrapping the network would rename every key of the checkpoint.
