@@ -131,6 +131,8 @@ def test_a_cached_video_of_variable_rate_keeps_its_clock(tmp_path):
             nearest = min(range(120), key=lambda number: abs(video.timestamps[number] - moment))
             assert video.frame_at(moment) == cached.frame_at(moment) == (nearest if time < 3.99 else 120), time
         assert abs(round(video.fps) - 30) < 2 and video.frame_at(Fraction(1)) == 10, "not 30, by the mean rate"
+        assert cached.clock.begin(25) == video.clock.begin(25) == video.timestamps[25]
+        assert cached.clock.duration == video.clock.duration == video.duration
 
 
 def test_a_bad_frame_costs_the_clips_that_show_it_and_no_more(tmp_path):

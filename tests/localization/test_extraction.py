@@ -18,6 +18,7 @@ import kinema
 from kinema.cli import features as command
 from kinema.cli import main
 from kinema.data.decoding import DecodeError, open_video
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.decoding.frame_folder import FrameFolders
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.motion.scenes import LEVELS, draw_clip
@@ -226,6 +227,7 @@ class Grey:
 
     def __init__(self, num_frames):
         self.num_frames, self.fps, self.size = num_frames, Fraction(25), (16, 16)
+        self.clock = FrameClock.constant(num_frames, self.fps)
 
     def decode(self, numbers):
         return torch.full((len(numbers), 3, 16, 16), 7, dtype=torch.uint8)

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     add_classifier(parser)
     options = parser.parse_args(arguments[1:])
 
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
     from kinema.localization.extraction import extract_all
     from kinema.training.extractor import Extractor
     from kinema.training.record import source_state

@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.data.progress import progress_bar
     from kinema.data.untrimmed.feature_files import FeatureError
     from kinema.data.untrimmed.segments import read_activitynet
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
     from kinema.localization.inference import BrokenMapsError
     from kinema.localization.results import write_results
     from kinema.training.localizer import Localizer

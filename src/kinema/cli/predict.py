@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _say(note: object) -> None:
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
 
     print(f"kinema: {printable(note)}", file=sys.stderr)
 
@@ -139,7 +139,7 @@ def _free_name(folder: Path, video: Path, taken: set[str]) -> Path:
 
 
 def _tell(found: Sequence["Prediction"], predictor: "Predictor", options: argparse.Namespace) -> None:
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
     from kinema.deployment.prediction import CSV_COLUMNS, as_facts, as_rows, best_guesses
     from kinema.training.record import source_state
 

@@ -130,7 +130,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _stream(options: argparse.Namespace) -> int:
     from kinema.data.decoding import DecodeError
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
     from kinema.streaming.overlay import OverlayVideo
     from kinema.streaming.reader import FrameReader
     from kinema.streaming.report import StreamReport
@@ -198,7 +198,7 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _say(note: object) -> None:
-    from kinema.data.untrimmed.video_names import printable
+    from kinema.data.video_names import printable
 
     print(f"kinema: {printable(note)}", file=sys.stderr)
 

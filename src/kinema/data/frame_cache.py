@@ -25,7 +25,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from kinema.data.decoding import DecodeError, Decoder, VideoReader, open_video
-from kinema.data.decoding.index import nearest_frame
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.progress import progress_bar
 
 _FORMAT = 2
@@ -40,6 +40,9 @@ class OpenedVideo(Protocol):
 
     @property
     def fps(self) -> Fraction: ...
+
+    @property
+    def clock(self) -> FrameClock: ...
 
     def frame_at(self, time: Fraction) -> int: ...
 
@@ -129,11 +132,15 @@ class _CachedVideo:
             raise IndexError(f"{self.name}: frames {outside[:8]} were asked for, but the video has {self.num_frames}")
         return torch.from_numpy(self.frames[list(indices)]).permute(0, 3, 1, 2)
 
-    def frame_at(self, time: Fraction) -> int:
+    @property
+    def clock(self) -> FrameClock:
         if not self._entry.clock:
-            return round(time * self.fps)
-        numerator, denominator, *begins = self._entry.clock
-        return nearest_frame((np.array(begins), Fraction(numerator, denominator)), time)
+            return FrameClock.constant(self.num_frames, self.fps)
+        numerator, denominator, *ticks = self._entry.clock
+        return FrameClock(np.array(ticks), Fraction(numerator, denominator))
+
+    def frame_at(self, time: Fraction) -> int:
+        return self.clock.nearest(time) if self._entry.clock else round(time * self.fps)
 
     def __enter__(self) -> Self:
         return self
@@ -231,8 +238,7 @@ def _decode(job: tuple[Path, int, Decoder]) -> tuple[np.ndarray, _Entry]:
             frames, missing, failure = _frames_of(video, short_side)
             clock: list[int] = []
             if video.index.variable_rate:
-                begins, tick = video.index.clock()
-                clock = [*tick.as_integer_ratio(), *begins.tolist()]
+                clock = [*video.clock.tick.as_integer_ratio(), *video.clock.ticks.tolist()]
             fps = video.fps.as_integer_ratio()
             count, height, width, _ = frames.shape
             return frames, _Entry(0, count, height, width, fps, failure, missing, clock)

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kinema.data.clips import opened
-from kinema.data.untrimmed.frame_clock import FrameClock
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 from kinema.deployment.prediction import Timeline, best_guesses
 from kinema.explain.calibration import Factors, calibration_factors, variation
 from kinema.explain.grad_cam import grad_cam
@@ -49,7 +48,7 @@ def draw_video(
     clips = predictor.cutting(source)
     view = clips(source)[0]
     with opened(source, clips.decoder, clips.cache) as video:
-        clock = FrameClock.of(video)
+        clock = video.clock
         frame_times = [float(clock.begin(index)) for index in view.clip.indices]
     guesses = best_guesses(scores, predictor.class_names, top)
     network = predictor.module.network

@@ -13,7 +13,7 @@ from torch import Tensor
 from kinema.data.clips import EvalClips
 from kinema.data.manifest import VIDEO_SUFFIXES
 from kinema.data.untrimmed.clips_over_time import ClipsOverTime
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 from kinema.training.restore import Predictor
 
 

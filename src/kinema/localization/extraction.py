@@ -26,7 +26,7 @@ from kinema.data.untrimmed.feature_files import (
     describe_video,
 )
 from kinema.data.untrimmed.feature_writing import FeatureRows, feature_rows
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 
 FACTS = "extraction.json"
 

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 from kinema.localization.segment_files import FoundSegment, clock
 
 _HEAD = """<!DOCTYPE html>

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kinema.data.untrimmed.segments import Annotations
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 from kinema.localization.page import write_page
 from kinema.localization.segment_files import FoundSegment, write_csv, write_json
 from kinema.localization.timeline import draw_timeline

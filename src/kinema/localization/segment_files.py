@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 
 
 @dataclass(frozen=True)

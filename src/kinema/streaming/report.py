@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from kinema.data.untrimmed.video_names import printable
+from kinema.data.video_names import printable
 from kinema.deployment.prediction import Guess, best_guesses
 from kinema.streaming.frame_queue import Frame
 from kinema.streaming.latencies import Latencies

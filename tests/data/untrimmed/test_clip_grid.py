@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kinema.data.decoding import open_video
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.transforms import EvalTransform
 from kinema.data.untrimmed.clip_grid import BLOCK_FRAMES, ClipGrid, clips_on
 
@@ -18,6 +19,7 @@ class Pictures:
 
     def __init__(self, num_frames, fps=25):
         self.num_frames, self.fps, self.asked = num_frames, Fraction(fps), []
+        self.clock = FrameClock.constant(num_frames, self.fps)
 
     def decode(self, indices):
         self.asked += list(indices)

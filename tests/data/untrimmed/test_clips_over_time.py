@@ -7,11 +7,11 @@ import torch
 
 from kinema.data.clips import EvalClips
 from kinema.data.decoding import DecodeError, open_video
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.motion.encoding import encode_mp4
 from kinema.data.sampling import Dense, Segments, frame_scheme
 from kinema.data.transforms import EvalTransform
 from kinema.data.untrimmed.clips_over_time import ClipsOverTime
-from kinema.data.untrimmed.frame_clock import FrameClock
 
 import painted
 
@@ -25,6 +25,10 @@ class Numbered:
     def decode(self, indices):
         self.asked.append(list(indices))
         return torch.stack([torch.full((3, 12, 16), index % 256, dtype=torch.uint8) for index in indices])
+
+    @property
+    def clock(self):
+        return FrameClock.constant(self.num_frames, self.fps)
 
     def frame_at(self, time):
         return round(time * self.fps)
@@ -165,7 +169,7 @@ def test_dense_clips_of_a_video_of_variable_rate_tell_the_seconds_of_their_frame
 
 def test_the_clock_of_frames_is_that_of_the_file(slowing):
     with open_video(slowing) as video:
-        clock = FrameClock.of(video)
+        clock = video.clock
         assert [clock.begin(number) for number in range(video.num_frames)] == video.timestamps
         assert clock.duration == video.duration
         assert [clock.shown_at(Fraction(time)) for time in (-1, 0, "0.19", "6.5", 99)] == [0, 0, 1, 51, 54]

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinema.data.decoding.containers import MAX_PIXELS
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.decoding.report import DecodeError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -129,6 +130,11 @@ class FrameFolder:
     @property
     def fps(self) -> Fraction:
         return self._fps
+
+    @property
+    def clock(self) -> FrameClock:
+        """When each frame begins, and the last one ends."""
+        return FrameClock.constant(self._count, self._fps)
 
     def frame_at(self, time: Fraction) -> int:
         """The frame that is shown nearest to a time; `num_frames` or more behind the end."""

@@ -9,12 +9,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.decoding.orientation import Orientation
 from kinema.data.decoding.packets import NO_TIME, PacketTable
 
@@ -70,9 +70,9 @@ class FrameIndex:
         steps = np.diff(self.pts)
         return len(steps) > 0 and bool(np.ptp(steps) > max(2, _UNEVEN * np.median(steps)))
 
-    def clock(self) -> tuple[NDArray[np.int64], Fraction]:
-        """Ticks at which each frame begins, the first at 0, and at last the end of the video; and the seconds of a tick."""
-        return np.append(self.pts, self.pts[-1] + self.last_duration) - self.pts[0], self.time_base
+    def clock(self) -> FrameClock:
+        """When each frame begins, and the video ends."""
+        return FrameClock(np.append(self.pts, self.pts[-1] + self.last_duration) - self.pts[0], self.time_base)
 
     def leading(self) -> list[int]:
         """Frames shown before the keyframe that decoding must start from: whether they can be decoded is not known.
@@ -215,12 +215,3 @@ def _last_duration(
     if len(times) > 1:
         return max(1, int(np.median(np.diff(times))))
     return max(1, round(1 / (header_rate * time_base))) if header_rate else 1
-
-
-def nearest_frame(clock: tuple[NDArray[np.int64], Fraction], time: Fraction) -> int:
-    """The frame that begins nearest to a time, by the clock of an index; the number of frames behind the end."""
-    begins, tick = clock
-    ticks = time / tick
-    later = min(int(np.searchsorted(begins, ceil(ticks))), len(begins) - 1)
-    earlier = max(later - 1, 0)
-    return earlier if ticks - int(begins[earlier]) < int(begins[later]) - ticks else later

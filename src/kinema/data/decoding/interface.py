@@ -12,7 +12,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from kinema.data.decoding.index import FrameIndex, nearest_frame
+from kinema.data.decoding.frame_clock import FrameClock
+from kinema.data.decoding.index import FrameIndex
 from kinema.data.decoding.report import DecodeReport
 
 
@@ -49,9 +50,15 @@ class VideoReader(ABC):
         """Average frames per second, `num_frames / duration`."""
         return self.num_frames / self.duration
 
+    @property
+    def clock(self) -> FrameClock:
+        """When each frame begins, and the last one ends."""
+        return self.index.clock()
+
     def frame_at(self, time: Fraction) -> int:
         """The frame that is shown nearest to a time, also where the rate varies; `num_frames` or more behind the end."""
-        return nearest_frame(self.index.clock(), time) if self.index.variable_rate else round(time * self.fps)
+        # Where it does not vary, times in whole milliseconds would move frames that the rate does not.
+        return self.clock.nearest(time) if self.index.variable_rate else round(time * self.fps)
 
     @property
     @abstractmethod

@@ -18,7 +18,6 @@ from kinema.data.decoding.interface import VideoReader
 from kinema.data.frame_cache import OpenedVideo
 from kinema.data.published_sampling import PublishedIntervals, PublishedScheme
 from kinema.data.sampling import Dense, FrameScheme
-from kinema.data.untrimmed.frame_clock import FrameClock
 
 BLOCK_FRAMES = 16
 """Frames that are decoded and transformed together: enough that calls cost nothing, few beside the frames of a clip."""
@@ -130,7 +129,7 @@ class ClipGrid:
 
     def _clock(self, video: OpenedVideo) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Seconds at which each frame begins, and at last the end; and which frame of the video each of them is."""
-        clock = FrameClock.of(video)
+        clock = video.clock
         ticks, tick, duration = clock.ticks[:-1], clock.tick, clock.duration
         if self.target_fps is None:
             return np.append(ticks * float(tick), float(duration)), np.arange(len(ticks))

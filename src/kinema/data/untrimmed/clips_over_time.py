@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from kinema.data.clips import EvalClips, View, opened
+from kinema.data.decoding.frame_clock import FrameClock
 from kinema.data.frame_cache import OpenedVideo
 from kinema.data.published_sampling import PublishedIntervals
 from kinema.data.sampling import Clip, Dense, draw_clips
-from kinema.data.untrimmed.frame_clock import FrameClock
 
 _AT_ONCE = 16
 """Frames of full size that are held at a time; 16 of 1920 x 1080 are 100 MB."""
@@ -77,7 +77,7 @@ class ClipsOverTime:
 
     def windows(self, video: OpenedVideo) -> Sequence[Clip]:
         """Which frames each window takes."""
-        clock = FrameClock.of(video)
+        clock = video.clock
         spans = self._dense_spans(video, clock)
         if spans is None:
             spans = self._even_spans(video, clock)

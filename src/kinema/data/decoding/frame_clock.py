@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-
-from kinema.data.decoding.interface import VideoReader
-from kinema.data.frame_cache import OpenedVideo
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,9 @@ class FrameClock:
     tick: Fraction
 
     @classmethod
-    def of(cls, video: OpenedVideo) -> "FrameClock":
-        """The clock of an opened video; pictures in a folder, and frames in a cache, count as of a constant rate."""
-        if isinstance(video, VideoReader):
-            return cls(*video.index.clock())
-        return cls(np.arange(video.num_frames + 1), 1 / video.fps)
+    def constant(cls, num_frames: int, fps: Fraction) -> Self:
+        """That of frames which are all shown equally long."""
+        return cls(np.arange(num_frames + 1), 1 / fps)
 
     @property
     def duration(self) -> Fraction:
@@ -43,3 +39,10 @@ class FrameClock:
         """The frame that is shown at a time; before the video its first one, behind it its last."""
         frame = int(np.searchsorted(self.ticks, floor(time / self.tick), side="right")) - 1
         return min(max(frame, 0), len(self.ticks) - 2)
+
+    def nearest(self, time: Fraction) -> int:
+        """The frame that begins nearest to a time; the number of frames behind the end."""
+        ticks = time / self.tick
+        later = min(int(np.searchsorted(self.ticks, ceil(ticks))), len(self.ticks) - 1)
+        earlier = max(later - 1, 0)
+        return earlier if ticks - int(self.ticks[earlier]) < int(self.ticks[later]) - ticks else later
