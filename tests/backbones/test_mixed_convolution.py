@@ -91,21 +91,11 @@ def test_autocast_takes_the_longer_way(frames):
 
 
 @pytest.mark.parametrize("part", ["conv", "mixer", "mixer.operator"])
-@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
-def test_whoever_watches_a_layer_sees_it_called(part, kind, frames):
+@pytest.mark.parametrize("when", ["forward", "forward_pre", "full_backward", "full_backward_pre"])
+def test_whoever_watches_a_layer_sees_it_called(part, when, frames):
     module = mixed(pointwise())
     seen = []
-    getattr(module.get_submodule(part), kind)(lambda *arguments: seen.append(part))
-    module(frames)
-    assert seen == [part]
-
-
-@pytest.mark.parametrize("part", ["conv", "mixer", "mixer.operator"])
-@pytest.mark.parametrize("kind", ["register_full_backward_hook", "register_full_backward_pre_hook"])
-def test_whoever_watches_gradients_sees_them(part, kind, frames):
-    module = mixed(pointwise())
-    seen = []
-    getattr(module.get_submodule(part), kind)(lambda *arguments: seen.append(part))
+    getattr(module.get_submodule(part), f"register_{when}_hook")(lambda *arguments: seen.append(part))
     module(frames.requires_grad_()).sum().backward()
     assert seen == [part]
 
