@@ -8,9 +8,12 @@ from fractions import Fraction
 import pytest
 import torch
 
+from kinema.data.clips import EvalClips
 from kinema.data.datamodule import VideoDataModule
 from kinema.data.decoding import DecodeError, open_video
 from kinema.data.frame_cache import FrameCache, prepare_frame_cache
+from kinema.data.sampling import Segments
+from kinema.data.transforms import EvalTransform
 
 from painted import write_video
 
@@ -153,3 +156,14 @@ def test_a_bad_frame_costs_the_clips_that_show_it_and_no_more(tmp_path):
             DecodeError, match=r"the frames \[3\] could not be decoded when the cache was made, .* because:"
         ):
             cached.decode([2, 3])
+
+
+def test_what_lies_between_two_times_is_told_by_the_clock_of_the_video(tmp_path):
+    path = uneven_video(tmp_path / "uneven.mp4")
+    cache = prepare_frame_cache(tmp_path / "frames", [path], 64, num_workers=0, progress=False)
+    for source in (None, cache):
+        clips = EvalClips(Segments(4), EvalTransform(32), cache=source)
+        (view,) = clips(path, start=Fraction(1), end=Fraction(14, 10))
+        assert view.clip.indices == [10, 11, 12, 13], "ten frames a second, not 30 as in the mean"
+        with pytest.raises(DecodeError, match=r"the sample starts at 5\.000 s and the video ends at 4\.0\d0 s"):
+            clips(path, start=Fraction(5))

@@ -304,9 +304,7 @@ def test_the_words_say_which_frames(scheme, num_clips):
         )
         assert f"floor((n - {span}) / 2)" in words or num_clips == 2
         assert words.endswith("goes on at the start" if loop else "repeats the last frame")
-    drawn = draw_clips(
-        scheme, video_frames=n, fps=Fraction(25), kind=clips.kind, num_clips=num_clips, rng=random.Random(0)
-    )
+    drawn = draw_clips(scheme, range(n), fps=Fraction(25), kind=clips.kind, num_clips=num_clips, rng=random.Random(0))
     assert [clip.indices for clip in drawn] == wanted
 
 

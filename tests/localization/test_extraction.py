@@ -362,9 +362,7 @@ def test_pictures_that_were_read_otherwise_are_refused(tmp_path, monkeypatch, ca
 def test_frames_of_clips_on_a_grid_lie_as_far_apart_as_the_classifiers(options):
     """Of the code of TAda and TimeSformer 8 x 8 frames lie 9 apart."""
     scheme = frame_scheme("dense", **options, rounding="tada")
-    (clip,) = draw_clips(
-        scheme, video_frames=200, fps=Fraction(30), kind="constant_clips_per_video", rng=random.Random(0)
-    )
+    (clip,) = draw_clips(scheme, range(200), fps=Fraction(30), kind="constant_clips_per_video", rng=random.Random(0))
     interval = _interval(scheme)
     with_grid = ClipGrid(scheme.num_frames, interval, 8).over(cast(Any, Grey(200))).frames[12]
     assert np.diff(with_grid).tolist() == np.diff(clip.indices).tolist()

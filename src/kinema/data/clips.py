@@ -112,17 +112,13 @@ class EvalClips:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
         with opened(source, self.decoder, self.cache) as video:
-            _check_start(start, video, source)
             clips = draw_clips(
                 self.scheme,
-                video_frames=video.num_frames,
+                _sample(video, start, end, source),
                 fps=video.fps,
-                frame_at=video.frame_at,
                 kind=self.kind,
                 num_clips=self.num_clips,
                 rng=random.Random(0),
-                start=start,
-                end=end,
             )
             wanted = sorted({index for clip in clips for index in clip.indices})
             frames = video.decode(wanted)
@@ -170,16 +166,8 @@ class TrainClips:
             DecodeError: If a wanted frame cannot be decoded exactly.
         """
         with opened(path, self.decoder, self.cache) as video:
-            _check_start(record.start, video, path)
-            (clip,) = draw_clips(
-                self.scheme,
-                video_frames=video.num_frames,
-                fps=video.fps,
-                frame_at=video.frame_at,
-                rng=rng,
-                start=record.start,
-                end=record.end,
-            )
+            sample = _sample(video, record.start, record.end, path)
+            (clip,) = draw_clips(self.scheme, sample, fps=video.fps, rng=rng)
             frames = video.decode(clip.indices)
         drawn = [self.transform(frames, record.label) for _ in range(self.num_repeats)]
         return [(View(pixels.transpose(0, 1).contiguous(), clip), label) for pixels, label in drawn]
@@ -194,14 +182,18 @@ def opened(
     return cache.open(Path(source))
 
 
-def _check_start(start: Fraction | None, video: OpenedVideo, source: str | Path | bytes) -> None:
+def _sample(video: OpenedVideo, start: Fraction | None, end: Fraction | None, source: str | Path | bytes) -> range:
+    """Frames between two times, by the clock of the video; at least one."""
+    first = 0 if start is None else video.frame_at(start)
     # A video that ends before its sample begins is a wrong or cut video: one sample is lost, not the run.
-    if start is not None and video.frame_at(start) >= video.num_frames:
+    if start is not None and first >= video.num_frames:
         name = "a video in memory" if isinstance(source, bytes) else source
         raise DecodeError(
             f"{name}: the sample starts at {float(start):.3f} s and the video ends at "
             f"{float(video.num_frames / video.fps):.3f} s; correct its start in the manifest, or copy the video again"
         )
+    stop = video.num_frames if end is None else min(video.frame_at(end), video.num_frames)
+    return range(first, max(stop, first + 1))
 
 
 class ClipDataset(Dataset):

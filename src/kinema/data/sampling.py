@@ -6,7 +6,6 @@ own code is in `kinema.data.published_sampling`; `frame_scheme` picks one by nam
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
@@ -184,39 +183,32 @@ def frame_scheme(
 
 def draw_clips(
     scheme: FrameScheme | PublishedScheme,
+    frames: range,
     *,
-    video_frames: int,
     fps: Fraction,
-    frame_at: Callable[[Fraction], int] | None = None,
     kind: ClipKind = "random",
     num_clips: int = 1,
     rng: random.Random,
-    start: Fraction | None = None,
-    end: Fraction | None = None,
 ) -> list[Clip]:
-    """Draw the clips of one video.
+    """Draw the clips of one sample: a video, or a part of one.
 
     Args:
         scheme: `Segments` or `Dense`, or a published one, which places its clips itself.
-        video_frames: Number of frames of the video.
+        frames: Numbers of its frames in the video, one after the other.
         fps: Frames per second; windows are counted in frames, so in a video of variable rate this is its mean.
-        frame_at: The frame that is shown nearest to a time, for `start` and `end`; by `fps` when None, which is right where the
-            rate does not vary.
         kind: pytorchvideo's names. `random`: one clip at random, for training. `constant_clips_per_video`:
-            `num_clips` spread evenly. `uniform`: windows side by side until the end of the video.
+            `num_clips` spread evenly. `uniform`: windows side by side until the end of the sample.
         num_clips: For `constant_clips_per_video`.
         rng: Source of all randomness.
-        start: Second at which the sample begins within the video; its beginning when None.
-        end: Second at which the sample ends; its end when None.
 
     Raises:
-        ValueError: If the video has no frame, the sample lies outside it, or no clip is asked for.
+        ValueError: If the sample has no frame, or no clip is asked for.
     """
-    if video_frames < 1:
-        raise ValueError("a clip needs a video of at least 1 frame, got 0; leave this video out of the manifest")
+    first, count = frames.start, len(frames)
+    if count < 1:
+        raise ValueError("a clip needs at least 1 frame, got 0; leave this sample out of the manifest")
     if num_clips < 1:
         raise ValueError(f"num_clips must be at least 1, got {num_clips}")
-    first, count = _span(video_frames, fps, frame_at or (lambda time: round(time * fps)), start, end)
     if isinstance(scheme, PublishedSegments | PublishedIntervals):
         return _published_clips(scheme, first, count, fps, kind, num_clips, rng)
     if isinstance(scheme, Dense):
@@ -275,20 +267,3 @@ def _windows(sampler: ClipSampler, duration: Fraction, rng: random.Random) -> li
     finally:
         random.setstate(outside)
     return infos
-
-
-def _span(
-    video_frames: int,
-    fps: Fraction,
-    frame_at: Callable[[Fraction], int],
-    start: Fraction | None,
-    end: Fraction | None,
-) -> tuple[int, int]:
-    first = 0 if start is None else frame_at(start)
-    stop = video_frames if end is None else min(frame_at(end), video_frames)
-    if first >= video_frames:
-        raise ValueError(
-            f"the sample starts at {float(start or 0):.3f} s but the video ends at {float(video_frames / fps):.3f} s; "
-            "correct its start in the manifest"
-        )
-    return first, max(stop - first, 1)

@@ -417,15 +417,8 @@ def test_epic_frames_of_folders_are_those_of_the_list(copy):
     data.setup()
     (record,) = data.manifests["val"].records
     video = data.folders.open(data.root / record.path)
-    (clip,) = draw_clips(
-        Segments(15),
-        video_frames=video.num_frames,
-        fps=video.fps,
-        kind="constant_clips_per_video",
-        rng=random.Random(0),
-        start=record.start,
-        end=record.end,
-    )
+    sample = range(video.frame_at(record.start), video.frame_at(record.end))
+    (clip,) = draw_clips(Segments(15), sample, fps=video.fps, kind="constant_clips_per_video", rng=random.Random(0))
     shown = (video.decode(clip.indices).float().mean((1, 2, 3)) / 6).round().int().tolist()
     assert shown == list(range(8, 23)), "frames 8 to 22, the last included"
 

@@ -115,13 +115,10 @@ class ClipsOverTime:
     def _clip(self, video: OpenedVideo, span: "_Span", number: int) -> Clip:
         (clip,) = draw_clips(
             self.clips.scheme,
-            video_frames=video.num_frames,
+            range(span.first, span.stop),
             fps=video.fps,
-            frame_at={span.start: span.first, span.end: span.stop}.__getitem__,
             kind="constant_clips_per_video",
             rng=random.Random(0),
-            start=span.start,
-            end=span.end,
         )
         return replace(clip, start=span.start, end=span.end, index=number)
 
