@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from kinema.cli.messages import say
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("kinema.cli.training", "train a network on a data set: a classifier, or a localizer on features"),
     "validate": ("kinema.cli.training", "evaluate a checkpoint on the validation videos"),
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name = arguments[0]
     if name not in COMMANDS:
-        print(f"kinema: '{name}' is no command; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        say(f"'{name}' is no command; the commands are {', '.join(COMMANDS)}")
         return 2
     if sys.stderr.isatty():  # seconds go by before a command can say its first word itself
         print(f"kinema {name}: loading PyTorch", file=sys.stderr)

@@ -16,6 +16,7 @@ from kinema.cli.bench_export import add_export, bench_export
 from kinema.cli.bench_features import add_features, bench_features
 from kinema.cli.bench_localization import add_localization, bench_localization
 from kinema.cli.bench_stream import add_stream, bench_stream
+from kinema.cli.messages import say
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return measure[options.command](options)
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
 
 

@@ -1,12 +1,12 @@
 """`kinema convert SOURCE TARGET --to kinema | official`: a checkpoint in another layout."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
+from kinema.cli.messages import say
 from kinema.cli.profile import network_options
 
 
@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         else:
             what = write_official(network, options.target)
     except (ValueError, TypeError, FileNotFoundError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     print(f"{options.target}: {what}")
     return 0

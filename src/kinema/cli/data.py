@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from fractions import Fraction
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinema.cli import reencode, shard
+from kinema.cli.messages import say
 
 if TYPE_CHECKING:
     from kinema.data.inspection import VideoFacts
@@ -112,10 +112,10 @@ def _prepare(options: argparse.Namespace) -> int:
             sha256=not options.no_hash,
         )
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     except KeyboardInterrupt:
-        print("kinema: interrupted; the same command goes on from here", file=sys.stderr)
+        say("interrupted; the same command goes on from here")
         return 130
     for split, counts in prepared.counts.items():
         parts = ", ".join(f"{number} {status}" for status, number in sorted(counts.items(), key=lambda item: -item[1]))
@@ -144,7 +144,7 @@ def _motion(options: argparse.Namespace) -> int:
             num_val=options.num_val,
         )
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     if options.preview:
         preview(folder, options.preview)
@@ -166,7 +166,7 @@ def _untrimmed(options: argparse.Namespace) -> int:
             seconds=tuple(options.seconds),
         )
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     print(folder)
     return 0
@@ -192,12 +192,12 @@ def _check(options: argparse.Namespace) -> int:
         elif source.is_dir():
             paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         elif not source.exists():
-            print(f"kinema: there is no file or folder {source}", file=sys.stderr)
+            say(f"there is no file or folder {source}")
             return 1
         else:
             paths = [source]
     except ValueError as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     if not paths:
         counting = (
@@ -205,7 +205,7 @@ def _check(options: argparse.Namespace) -> int:
             if folders is None
             else f"folders of pictures such as {folders.template.format(1)} count"
         )
-        print(f"kinema: no video below {source}; {counting}", file=sys.stderr)
+        say(f"no video below {source}; {counting}")
         return 1
     found = inspect_videos(paths, folders=folders, num_workers=options.workers)
     if options.csv:

@@ -1,10 +1,10 @@
 """`kinema demo --run RUN`: a web page on this machine that says what is seen in a clip, over time."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.messages import say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -25,11 +25,11 @@ def run(arguments: Sequence[str]) -> int:
         limits = Limits(options.max_mib, options.max_seconds)
         predictor = load_predictor(options)
         for note in predictor.notes:
-            print(f"kinema: {note}", file=sys.stderr)
+            say(note)
         print(f"weights of {predictor.checkpoint}")
         serve(predictor, port=options.port, limits=limits, top=options.top, ready=_tell)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     return 0
 

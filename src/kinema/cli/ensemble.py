@@ -2,9 +2,10 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from kinema.cli.messages import say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -33,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
             told = {"runs": [str(path) for path in ensemble.runs], "weights": ensemble.weights, "part": options.part}
             (options.output / "metrics.json").write_text(json.dumps(metrics | told, indent=2) + "\n", encoding="utf-8")
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     for path, weight, member in zip(ensemble.runs, ensemble.weights, ensemble.members, strict=True):
         lost = int((~member.decoded).sum())

@@ -1,12 +1,12 @@
 """`kinema export --run RUN --format onnx | torch --output FILE`: a file that runs without kinema, verified."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.messages import say
 
 if TYPE_CHECKING:
     from kinema.deployment.export import Exported
@@ -29,11 +29,11 @@ def run(arguments: Sequence[str]) -> int:
         check_target(options.output, options.format, options.opset)
         predictor = load_predictor(options)
         for note in predictor.notes:
-            print(f"kinema: {note}", file=sys.stderr)
+            say(note)
         export = export_stream if options.stream else export_classifier
         written = export(predictor, options.output, options.format, opset=options.opset)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     opset = f", opset {written.opset}" if written.opset else ""
     what = "streams" if options.stream else "clips"

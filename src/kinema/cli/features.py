@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kinema.cli.classifier import add_classifier, load_predictor, need_batch_size
+from kinema.cli.messages import say
 
 if TYPE_CHECKING:
     from kinema.data.frame_cache import OpenedVideo
@@ -77,20 +78,20 @@ def run(arguments: Sequence[str]) -> int:
             facts=classifier.facts | _picture_facts(options),
         )
     except (ValueError, OSError) as error:
-        print(f"kinema: {printable(error)}", file=sys.stderr)
+        say(error)
         return 1
     except KeyboardInterrupt:
-        print("kinema: interrupted; the same command goes on with the video it was at", file=sys.stderr)
+        say("interrupted; the same command goes on with the video it was at")
         return 130
     for name, reason in done.failed.items():
-        print(f"kinema: {name} has no features: {printable(reason)}", file=sys.stderr)
+        say(f"{name} has no features: {reason}")
     for name, reason in done.broken.items():
         print(
             f"note: the features of {name} were there but not whole, and made anew: {printable(reason)}",
             file=sys.stderr,
         )
     for name in done.short:
-        print(f"kinema: {name} is shorter than a clip; its first and last frame are repeated", file=sys.stderr)
+        say(f"{name} is shorter than a clip; its first and last frame are repeated")
     print(f"{len(done.written)} written, {len(done.finished)} finished before, {len(done.failed)} failed")
     print(printable(options.output))
     return 1 if done.failed else 0

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kinema.cli.classifier import add_weights, load_predictor, need_batch_size
+from kinema.cli.messages import say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -93,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
         )
         options.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
-        print(f"kinema: {printable(error)}", file=sys.stderr)
+        say(error)
         return 1
     failed = 0
     with progress_bar(True) as bar:
@@ -107,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
                 file, segments = localizer(path, batch_size=options.batch_size, on_clips=told)
             except (DecodeError, FeatureError, BrokenMapsError) as error:
                 reason = str(error) if path.stem in str(error) else f"{path}: {error}"
-                print(f"kinema: {printable(reason)}", file=sys.stderr)
+                say(reason)
                 failed += 1
                 continue
             for note in localizer.notes(file, segments):
@@ -124,5 +125,5 @@ def run(arguments: Sequence[str]) -> int:
             )
             print(printable(f"{path.name}: {len(kept)} segments, {page}"))
     if failed:
-        print(f"kinema: {failed} of {len(videos)} videos have no segments, for the reasons above", file=sys.stderr)
+        say(f"{failed} of {len(videos)} videos have no segments, for the reasons above")
     return 1 if failed else 0

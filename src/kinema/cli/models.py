@@ -2,11 +2,12 @@
 
 import argparse
 import inspect
-import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+
+from kinema.cli.messages import say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -17,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     from kinema.models import MODELS
 
     if not any(options.pattern in name for name in MODELS):
-        print(f"kinema: {_unknown(options.pattern)}", file=sys.stderr)
+        say(_unknown(options.pattern))
         return 1
     console = Console(highlight=False)
     console.print(_one(options.pattern) if options.pattern in MODELS else _all(options.pattern))

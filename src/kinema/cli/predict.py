@@ -4,7 +4,6 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.messages import say
 from kinema.cli.written_files import need_other_files
 from kinema.data.decoding import DecodeError
 from kinema.data.progress import progress_bar
@@ -57,10 +57,10 @@ def run(arguments: Sequence[str]) -> int:
         videos = find_videos(options.videos, pictures=isinstance(predictor.clips.cache, FrameFolders))
         need_other_files(_written(options), videos)
     except (ValueError, TypeError, OSError) as error:
-        _say(error)
+        say(error)
         return 1
     for note in predictor.notes:
-        _say(note)
+        say(note)
     # Printed behind the bar, and not while it runs: on a terminal it takes what is printed, and sends it to the error stream.
     found: list[Prediction] = []
     with progress_bar(len(videos) > 1) as bar:
@@ -68,19 +68,13 @@ def run(arguments: Sequence[str]) -> int:
             found.append(_predict(predictor, video, options, taken={each.picture for each in found}))
     _tell(found, predictor, options)
     for note in _notes_over_time(found):
-        _say(note)
+        say(note)
     failed = [each for each in found if each.error]
     for each in failed:
-        _say(each.error if each.video in each.error else f"{each.video}: {each.error}")
+        say(each.error if each.video in each.error else f"{each.video}: {each.error}")
     if failed:
-        _say(f"{len(failed)} of {len(found)} videos could not be decoded or scored")
+        say(f"{len(failed)} of {len(found)} videos could not be decoded or scored")
     return 1 if failed else 0
-
-
-def _say(note: object) -> None:
-    from kinema.data.video_names import printable
-
-    print(f"kinema: {printable(note)}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace) -> None:

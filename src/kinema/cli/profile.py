@@ -3,11 +3,12 @@
 import argparse
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import yaml
+
+from kinema.cli.messages import say
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
             )
         cost = profile(network, (options.batch_size, 3, options.num_frames, options.size, options.size))
     except (ValueError, TypeError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     if options.json:
         print(json.dumps({"model": options.model, **asdict(cost)}))

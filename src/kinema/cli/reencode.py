@@ -1,8 +1,9 @@
 """`kinema data reencode ROOT OUT`: encode a set of videos again so that training reads them faster."""
 
 import argparse
-import sys
 from pathlib import Path
+
+from kinema.cli.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +23,10 @@ def reencode(options: argparse.Namespace) -> int:
         encoding = Encoding(options.short_side, options.gop, options.fps, options.quality)
         done = reencode_set(options.source, options.out, encoding, num_workers=options.workers)
     except (ValueError, ReencodingError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     except KeyboardInterrupt:
-        print("kinema: interrupted; the same command goes on with it", file=sys.stderr)
+        say("interrupted; the same command goes on with it")
         return 130
     for path, reason in sorted(done.unreadable.items())[:20]:
         print(f"{path}: {reason}")

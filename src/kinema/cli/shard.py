@@ -1,8 +1,9 @@
 """`kinema data shard LIST ... --root ROOT --output DIR_OR_URL`: write videos and their lists into shards."""
 
 import argparse
-import sys
 from pathlib import Path
+
+from kinema.cli.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,10 @@ def shard(options: argparse.Namespace) -> int:
             num_workers=options.workers,
         )
     except (ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     except KeyboardInterrupt:
-        print("kinema: interrupted; the same command goes on with it", file=sys.stderr)
+        say("interrupted; the same command goes on with it")
         return 130
     for path, reason in sorted(done.unreadable.items())[:20]:
         print(f"{path}: {reason}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from kinema.cli.classifier import add_classifier, load_predictor
+from kinema.cli.messages import say
 from kinema.cli.numbers import positive_fraction
 from kinema.cli.written_files import need_other_files
 
@@ -124,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _stream(options)
     except (StreamError, DecodeError, ValueError, TypeError, OSError) as error:
-        _say(error)
+        say(error)
         return 1
 
 
@@ -152,15 +153,15 @@ def _stream(options: argparse.Namespace) -> int:
     lines = None if options.jsonl in (None, "-") else Path(options.jsonl)
     need_other_files({"--overlay": options.overlay, "--jsonl": lines}, _files_of(source))
     if options.source.isdecimal() and not isinstance(source, Camera):
-        _say(
+        say(
             f"{options.source} is taken for the file or folder of this name; give /dev/video{options.source} for a camera"
         )
     overlay = None if options.overlay is None else OverlayVideo(options.overlay)
     predictor = load_predictor(options)
     session = StreamSession(predictor, half_life_s=options.half_life, scene_change=options.scene_change)
     for note in predictor.notes:
-        _say(note)
-    reader = FrameReader(source, queue=options.queue, reconnects=options.reconnect, tell=_say)
+        say(note)
+    reader = FrameReader(source, queue=options.queue, reconnects=options.reconnect, tell=say)
     report = StreamReport(reader, session, predictor.class_names, options.top)
     with ExitStack() as stack:
         write = _lines(options.jsonl, stack)
@@ -175,7 +176,7 @@ def _stream(options: argparse.Namespace) -> int:
                     _pace(session, rate, reader.fps)
                 prediction = session.see(frame.pixels, frame.time_s, cut=frame.cut)
                 for note in report.add(frame, prediction):
-                    _say(note)
+                    say(note)
                 if prediction is not None:
                     write(report.line(frame, prediction))
                     show(report)
@@ -197,15 +198,9 @@ def _stream(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(note: object) -> None:
-    from kinema.data.video_names import printable
-
-    print(f"kinema: {printable(note)}", file=sys.stderr)
-
-
 def _tell(report: "StreamReport") -> None:
     if report.reader.frames:
-        _say(report.summary())
+        say(report.summary())
 
 
 def _files_of(source: "Source") -> list[Path]:
@@ -237,12 +232,12 @@ def _pace(session: "StreamSession", rate: Fraction | str | None, fps: Fraction |
         scheme = session.predictor.clips.scheme
         rate, apart = trained_rate(scheme, fps), frames_apart(scheme)
         if rate is None and apart is None:
-            _say(
+            say(
                 "the run does not say at which rate it saw frames (its clips are spread over whole videos), so every frame is "
                 "taken; --rate says another: frames of a clip over the seconds of a usual training video"
             )
         elif rate is None and apart is not None:
-            _say(
+            say(
                 "the source announces no rate, and in the run's clips frames lie "
                 f"{float(apart):.4g} apart whatever the rate of a video, so every frame is taken; give --rate: the frames "
                 f"per second of a usual training video over {float(apart):.4g}"

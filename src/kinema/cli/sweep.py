@@ -5,12 +5,12 @@ What has a row in results.csv is not run again, so a sweep that was stopped goes
 
 import argparse
 import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kinema.cli.messages import say
 from kinema.sweeps.grid import Sweep, SweepError, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
 from kinema.sweeps.report import result_marks, write_sweep_report
@@ -29,10 +29,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return (_collect if collect else _sweep)(options, extra)
     except (SweepError, LauncherError, FileNotFoundError, ValueError, OSError) as error:
-        print(f"kinema: {error}", file=sys.stderr)
+        say(error)
         return 1
     except KeyboardInterrupt:
-        print("kinema: interrupted; the same command goes on with it", file=sys.stderr)
+        say("interrupted; the same command goes on with it")
         return 130
 
 
@@ -114,7 +114,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
     failed = [row for row in rows if not row.done]
     _write(sweep, sweep_status(sweep, folder / sweep.results, extra), options, extra)
     for row in failed:
-        print(f"kinema: {row.variant}, seed {row.seed} {row.status}", file=sys.stderr)
+        say(f"{row.variant}, seed {row.seed} {row.status}")
     return 1 if failed else 0
 
 

@@ -25,6 +25,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from kinema.checkpoints.load import Inflation
+from kinema.cli.messages import say
 from kinema.cli.overview import short_help
 from kinema.data import datasets  # imported, they are known to --data by their names
 from kinema.data.datamodule import VideoDataModule
@@ -251,10 +252,7 @@ class TrainingCLI(LightningCLI):
         start = getattr(self.trainer, self.subcommand)
         options = self.config[self.subcommand]
         if self.subcommand != "fit" and not options.get("ckpt_path") and not options.get("init_from"):
-            print(
-                "kinema: no weights were given (--ckpt_path, --init_from), so initial values are evaluated",
-                file=sys.stderr,
-            )
+            say("no weights were given (--ckpt_path, --init_from), so initial values are evaluated")
         start(
             self.model,
             datamodule=self.datamodule,
@@ -277,10 +275,10 @@ def run(arguments: Sequence[str]) -> int:
         cli = TrainingCLI(_with_config_of_run(arguments))
         cli.execute()
     except ArgumentError as error:
-        print(f"kinema: {told_shortly(str(error))}", file=sys.stderr)
+        say(told_shortly(str(error)))
         return 2
     except SIGTERMException:
-        print("kinema: stopped by SIGTERM; go on with --ckpt_path and the folder below", file=sys.stderr)
+        say("stopped by SIGTERM; go on with --ckpt_path and the folder below")
         status = 143
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning ends the process itself when it is interrupted.
@@ -288,10 +286,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         held = (cli.run_folder.checkpoints / "last.ckpt").is_file()
         advice = f"go on with 'kinema fit --ckpt_path {cli.run_folder.path}'" if held else "nothing was saved yet"
-        print(f"kinema: interrupted; {advice}", file=sys.stderr)
+        say(f"interrupted; {advice}")
         status = 130
     except (ValueError, OSError, RuntimeError, MisconfigurationException) as error:
-        print(f"kinema: {type(error).__name__}: {told_shortly(str(error))}", file=sys.stderr)
+        say(f"{type(error).__name__}: {told_shortly(str(error))}")
         if cli is not None:
             (cli.run_folder.path / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         elif os.environ.get("KINEMA_TRACEBACK"):
