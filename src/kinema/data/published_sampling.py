@@ -32,7 +32,7 @@ class PublishedSegments:
 
     with a_i = round(i (n - 1) / T), halves to the even number. What falls beyond the video is its last frame. TSM's code
     knows one and two clips (Lin, Gan and Han 2019, arXiv:1811.08383; the two are its `twice_sample`); TAda's is that of
-    Something-Something and TAdaFormer (Huang et al. 2023, arXiv:2308.08767, `segment_based`); TimeSformer's (Bertasius et
+    Something-Something and TAdaFormer (Huang et al. 2023, arXiv:2308.05787, `segment_based`); TimeSformer's (Bertasius et
     al. 2021, arXiv:2102.05095) and UniFormer's (Li et al. 2022, arXiv:2201.04676) are those of Something-Something.
 
     Args:

@@ -94,7 +94,8 @@ def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
 def plug_in_filling(tada: TAda, known: Sequence[TAda], num_frames: int, **options: Any) -> dict[str, Any]:
     """`kinema.backbones.blocks3d.Filling3d` of a network that may as well do without calibration.
 
-    Temporal aggregation is left out: the parameters that Huang et al. 2022 print in table 3 tell of none.
+    Temporal aggregation is left out: table 3 of Huang et al. 2022 does not say whether these networks have it, and the
+    parameters it prints are too coarse to tell.
 
     Args:
         tada: Which convolutions are calibrated.

@@ -373,7 +373,8 @@ class UniFormerOptions(TypedDict, total=False):
     qk_scale: Of the products of queries and keys; head size ** -0.5 when None. Default None.
     layer_scale: Initial factor on each channel of a branch, which then learns; None for no such factors. Default None.
     drop_path: Rate of stochastic depth at the last block, in [0, 1). Default 0.05, 0.1, 0.1 and 0.3 for XXS, XS, S and B,
-        those of Kinetics; 0 for nano. The authors double that of S and B on Something-Something.
+        those of Kinetics; 0 for nano. On Something-Something the paper has 0.3 for S and 0.6 for B, the authors' files
+        0.2 to 0.3 and 0.4 to 0.6.
     checkpointing: How many of the first blocks of each stage are computed again in the backward pass, four numbers; True
         for all. Default False.
     representation_size: Channels of a linear layer and tanh in front of the classifier; None for none. Default None.

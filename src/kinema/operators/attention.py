@@ -84,7 +84,7 @@ class SpaceTimeBlock(nn.Module):
         qkv_bias: Whether queries, keys and values have a bias.
         qk_scale: Of the products of queries and keys; head size ** -0.5 when None.
         order: "sequential"; "reversed", the last step first (space-then-time for divided); or "parallel", all steps from
-            the same tokens and their results added (section 4.1 of the paper tries all three for divided).
+            the same tokens and their results added (section 4.7 of the paper tries all three for divided).
         border: Of local attention.
         class_everywhere: The literal rule of the paper for class tokens.
         drop_path: Rate of stochastic depth, drawn as in the authors' code: for every group of a step, and for every clip

@@ -102,12 +102,14 @@ class Optimizer:
 
     @classmethod
     def tada2d(cls) -> "Optimizer":
-        """Huang et al. 2022: one rate for all, Nesterov momentum. The authors' 0.24 is for batches of 128 clips."""
+        """Huang et al. 2022: one rate for all, Nesterov momentum. The authors' 0.24 is for batches
+        of 128 clips or 256, which their files leave open."""
         return cls("sgd", lr=0.24, weight_decay=1e-4, nesterov=True)
 
     @classmethod
     def tadaconvnext(cls) -> "Optimizer":
-        """Huang et al. 2022, after the model card of the authors' TAdaConvNeXt: the classifier learns 10 times faster."""
+        """Huang et al. 2022, rates after the model card of the authors' TAdaConvNeXt (the classifier learns 10 times faster),
+        weight decay after files of their later code."""
         return cls("adamw", lr=1e-4, weight_decay=1e-3, head_lr_scale=10.0)
 
     @classmethod

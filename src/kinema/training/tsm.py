@@ -16,7 +16,8 @@ class TSM(VideoClassifier):
         shift_fraction: Share of the channels moved in total.
         placement: `residual` shifts inside the residual branch, `in_place` before the block.
         causal: Shift from the past only, for online use.
-        shift_every: Every n-th block is shifted; the paper's rule (2 for nets as deep as ResNet-101, else 1) when None.
+        shift_every: Every n-th block is shifted; the rule of the authors' code (2 for nets as deep as
+            ResNet-101, else 1) when None.
         non_local: Form of the non-local blocks, for the r50 backbone.
         temporal_pool: Halve the number of frames before the second stage.
         dropout: Before the classifier.
