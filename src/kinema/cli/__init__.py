@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("kinema.cli.models", "list the networks"),
     "profile": ("kinema.cli.profile", "parameters and multiply-adds of a network, stage by stage"),
     "convert": ("kinema.cli.convert", "write a checkpoint in another layout"),
-    "data": ("kinema.cli.data", "make, check, prepare and re-encode data sets"),
+    "data": ("kinema.cli.data", "make, check, prepare, re-encode and shard data sets"),
     "bench": ("kinema.cli.bench", "measure loaders and networks side by side"),
 }
 

@@ -82,6 +82,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="also time each transformer with all attention scores formed in memory, as 'NAME explicit'",
     )
     _add_measuring(parser)
+    parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--size", type=int, default=224, help="side of the square frames, in pixels")
     parser.add_argument("--num-classes", type=int, default=400)
@@ -104,6 +105,7 @@ def _add_layers(parser: argparse.ArgumentParser) -> None:
         "time, or depthwise 3-D ones and PyTorch's forms",
     )
     _add_measuring(parser)
+    parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=2)
 
 
@@ -118,7 +120,6 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
 
 def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=("forward", "forward_backward", "both"), default="both")
-    parser.add_argument("--num-frames", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=10, help="each round times every contender once")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")

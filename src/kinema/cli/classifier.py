@@ -22,12 +22,12 @@ def add_classifier(parser: argparse.ArgumentParser) -> None:
         help="with --run: last (the default) or best; without: a checkpoint of kinema, or with --model weights of its authors",
     )
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
-    add_weights(parser)
+    add_weights(parser, "--checkpoint")
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Options that say which network a file of weights is of, and how its clips are cut."""
-    weights = parser.add_argument_group("weights of other code (--checkpoint FILE --model NAME), and old checkpoints")
+def add_weights(parser: argparse.ArgumentParser, option: str) -> None:
+    """Options that say which network a file of weights is of, which comes by `option`, and how its clips are cut."""
+    weights = parser.add_argument_group(f"weights of other code ({option} FILE --model NAME), and old checkpoints")
     weights.add_argument("--model", help="name of the network, see 'kinema models'")
     weights.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network")
     weights.add_argument("--num-classes", type=int, help="400 when not given")

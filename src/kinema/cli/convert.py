@@ -20,7 +20,9 @@ def run(arguments: Sequence[str]) -> int:
         "that are written: kinema's, and the official one of the TAdaConv family.",
     )
     parser.add_argument("source", type=Path, help="a run folder, its checkpoint, or weights of any layout below")
-    parser.add_argument("target", type=Path, help="file to write: .safetensors for kinema, .pyth or .pth for official")
+    parser.add_argument(
+        "target", type=Path, help="file to write: .safetensors for kinema, .pyth, .pth or .pt for official"
+    )
     parser.add_argument("--to", choices=("kinema", "official"), required=True, help="layout to write")
     parser.add_argument("--model", help="name of the network; a run knows its own")
     parser.add_argument("--num-classes", type=int, default=400)

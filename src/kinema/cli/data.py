@@ -1,4 +1,4 @@
-"""`kinema data motion | untrimmed | check | prepare | reencode`: the built-in and the published data sets, damaged videos."""
+"""`kinema data motion | untrimmed | check | prepare | reencode | shard`: built-in and published data sets, damaged videos."""
 
 import argparse
 import csv
