@@ -137,12 +137,26 @@ def refusing(status):
 
 
 class Stand(Opened):
-    """A source that is a list: numbers are frames, an exception is raised; a list of lists is opened one after the other."""
+    """A source that is a list: numbers are frames, an exception is raised; a list of lists is opened one after the other.
+
+    With `hangs_until`, no frame comes before that event, as from a driver that never gives its thread back.
+    """
 
     reconnects, name = False, "a stand-in"
 
-    def __init__(self, frames, *, live=False, pause_s=0.0, converting_s=0.0, stall_s=None, reconnects=False, fps=FPS):
-        self.converting_s = converting_s
+    def __init__(
+        self,
+        frames,
+        *,
+        live=False,
+        pause_s=0.0,
+        converting_s=0.0,
+        stall_s=None,
+        reconnects=False,
+        fps=FPS,
+        hangs_until=None,
+    ):
+        self.converting_s, self.hangs_until = converting_s, hangs_until
         self.frames, self.live, self.pause_s, self.stall_s = frames, live, pause_s, stall_s
         self.reconnects, self.fps = reconnects, Fraction(fps)
         self.opened = self.closed = 0
@@ -157,6 +171,8 @@ class Stand(Opened):
         frames = self.frames
         if frames and isinstance(frames[0], list):
             frames = frames.pop(0)
+        if self.hangs_until is not None:
+            self.hangs_until.wait(30)
         for number in frames:
             time.sleep(self.pause_s)
             if isinstance(number, BaseException):

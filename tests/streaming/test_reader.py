@@ -376,9 +376,14 @@ def test_closing_ends_the_thread_wherever_it_is(ts, mp4):
 
 def test_a_driver_that_never_comes_back_is_given_up(monkeypatch):
     monkeypatch.setattr(reading, "_GRACE_S", 0.1)
-    with pytest.raises(StreamError, match="does not answer"), FrameReader(Stand([1], pause_s=1, stall_s=0.1)) as reader:
+    comes_back = threading.Event()
+    source = Stand([1], stall_s=0.1, hangs_until=comes_back)
+    with pytest.raises(StreamError, match="does not answer"), FrameReader(source) as reader:
         list(reader)
+    left_behind = reader._thread.is_alive()
+    comes_back.set()
     reader._thread.join()
+    assert left_behind
 
 
 def test_an_error_in_the_thread_is_an_error_of_who_takes_frames():
