@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kinema.cli import localize as command
+from kinema.cli import main
 from kinema.localization.inference import BrokenMapsError
 from kinema.localization.segment_files import FoundSegment
 from kinema.training.bmn import BMN
@@ -145,3 +146,12 @@ def test_features_of_no_batch_are_refused(cli, tmp_path):
     (tmp_path / "a.mp4").touch()
     cli("features", tmp_path, "--run", "r", "--output", tmp_path, "--batch-size", 0, config=None, status=1)
     assert "--batch-size 0 puts nothing" in cli.output.err
+
+
+@pytest.mark.parametrize("command", ["features", "localize", "stream"])
+@pytest.mark.parametrize("option", ["--num-clips", "--num-crops"])
+def test_what_slides_takes_no_number_of_views_that_it_would_not_heed(command, option, capsys):
+    needed = {"localize": ["--classifier", "c", "--localizer", "l", "--output", "o"], "features": ["--output", "o"]}
+    with pytest.raises(SystemExit):
+        main([command, "a.mp4", *needed.get(command, []), option, "3"])
+    assert f"unrecognized arguments: {option} 3" in capsys.readouterr().err

@@ -14,19 +14,27 @@ _CUTTING = ("num_frames", "size", "resize", "sampling", "stride_frames", "num_cl
 _OF_WEIGHTS = ("num_classes", "mean", "std")
 
 
-def add_classifier(parser: argparse.ArgumentParser) -> None:
-    """Options that say which classifier, and how clips are cut for weights that do not say it."""
+def add_classifier(parser: argparse.ArgumentParser, *, views: bool = True) -> None:
+    """Options that say which classifier, and how clips are cut for weights that do not say it.
+
+    Args:
+        views: See `add_weights`.
+    """
     parser.add_argument("--run", help="folder of a run, or of several; then the newest is taken")
     parser.add_argument(
         "--checkpoint",
         help="with --run: last (the default) or best; without: a checkpoint of kinema, or with --model weights of its authors",
     )
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
-    add_weights(parser, "--checkpoint")
+    add_weights(parser, "--checkpoint", views=views)
 
 
-def add_weights(parser: argparse.ArgumentParser, option: str) -> None:
-    """Options that say which network a file of weights is of, which comes by `option`, and how its clips are cut."""
+def add_weights(parser: argparse.ArgumentParser, option: str, *, views: bool = True) -> None:
+    """Options that say which network a file of weights is of, which comes by `option`, and how its clips are cut.
+
+    Args:
+        views: Whether the command averages over clips and crops of a video, so that their numbers can be given.
+    """
     weights = parser.add_argument_group(f"weights of other code ({option} FILE --model NAME), and old checkpoints")
     weights.add_argument("--model", help="name of the network, see 'kinema models'")
     weights.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the network")
@@ -46,6 +54,8 @@ def add_weights(parser: argparse.ArgumentParser, option: str) -> None:
     )
     weights.add_argument("--sampling", choices=("segment", "dense"), help="segment when not given")
     weights.add_argument("--stride-frames", type=int, help="distance of the frames of dense sampling; 8 when not given")
+    if not views:
+        return
     weights.add_argument("--num-clips", type=int, help="clips of a video whose scores are averaged; 1 when not given")
     weights.add_argument("--num-crops", type=int, choices=(1, 3, 5, 10), help="crops of a clip; 1 when not given")
 
@@ -60,7 +70,7 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     from kinema.training.restore import Predictor
 
     need_device(options.device)
-    given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name) is not None]
+    given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name, None) is not None]
     given += [name for name in ("model", "option", "bgr") if getattr(options, name)]
     if options.run is not None:
         which = options.checkpoint or "last"
@@ -149,8 +159,8 @@ def _clips(options: argparse.Namespace) -> "EvalClips":
 
     return EvalClips(
         frame_scheme(options.sampling or "segment", options.num_frames or 8, options.stride_frames or 8),
-        EvalTransform(options.size or 224, options.resize, options.num_crops or 1),
-        num_clips=options.num_clips or 1,
+        EvalTransform(options.size or 224, options.resize, getattr(options, "num_crops", None) or 1),
+        num_clips=getattr(options, "num_clips", None) or 1,
     )
 
 

@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         "--frames", metavar="TEMPLATE", help="videos are folders of pictures with names such as {:05d}.jpg"
     )
     parser.add_argument("--frames-fps", type=float, default=30, help="pictures per second in such folders")
-    add_classifier(parser)
+    add_classifier(parser, views=False)
     options = parser.parse_args(arguments[1:])
 
     from kinema.data.video_names import printable

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--which", choices=("last", "best"), default="last", help="which checkpoint of the runs")
     parser.add_argument("--batch-size", type=int, default=8, help="crops that go through the classifier together")
     parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
-    add_weights(parser, "--classifier")
+    add_weights(parser, "--classifier", views=False)
     options = parser.parse_args(arguments[1:])
 
     from kinema.cli.features import find_videos

@@ -59,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    add_classifier(parser)
+    add_classifier(parser, views=False)
     parser.add_argument("--top", type=int, default=3, help="guesses for each frame (default 3)")
     parser.add_argument(
         "--jsonl",
