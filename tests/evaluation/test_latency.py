@@ -29,6 +29,15 @@ class Counting(nn.Module):
         return clip.mean(dim=(1, 2, 3, 4)) * self.weight
 
 
+class Compiled(nn.Module):
+    """Cannot be called otherwise."""
+
+    def forward(self, clip):
+        if not torch.compiler.is_compiling():
+            raise RuntimeError("its code runs, and not what was made from it")
+        return clip.sigmoid() * 2
+
+
 @pytest.fixture
 def log():
     Counting.log.clear()
@@ -181,6 +190,15 @@ def test_the_table_can_be_read():
 def test_what_cannot_be_timed_is_refused(models, options, message):
     with pytest.raises(ValueError, match=message):
         compare_latency(models, SHAPE, **options)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_timed():
+    torch.compiler.reset()
+    with pytest.raises(RuntimeError, match="its code runs"):
+        compare_latency({"a": Compiled()}, SHAPE, rounds=1)
+    (row,) = compare_latency({"a": Compiled()}, SHAPE, rounds=3, compile=True)
+    assert len(row.times_ms) == 3
 
 
 def test_compilation_without_a_compiler_is_refused_before_anything_runs(monkeypatch, log):
