@@ -1,5 +1,6 @@
 """Timing side by side: order, ratios, memory, and what is refused. No test here asks a clock how fast anything is."""
 
+import gc
 import itertools
 from typing import ClassVar
 
@@ -62,6 +63,20 @@ def test_rounds_are_interleaved_and_turned_around(log):
     assert order == "abc" + "cba" + "abc" + "cba" + "abc"  # the last three measure memory
     assert [row.name for row in rows] == ["a", "b", "c"]
     assert all(len(row.times_ms) == 3 for row in rows)
+
+
+def test_what_was_there_before_is_no_garbage_of_a_call(log, monkeypatch):
+    """Collecting looks at what calls leave, not at every module each time; what somebody else has set aside stays so."""
+    frozen = []
+    monkeypatch.setattr(latency, "_wait", lambda device: frozen.append(gc.get_freeze_count()))
+    compare_latency({"a": Counting("a")}, SHAPE, rounds=1, warmup=0)
+    assert min(frozen) > 10_000 and gc.get_freeze_count() == 0 and gc.isenabled()
+    gc.freeze()
+    try:
+        compare_latency({"a": Counting("a")}, SHAPE, rounds=1, warmup=0)
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_ratios_are_taken_within_a_round(log, clock):
