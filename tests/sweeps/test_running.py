@@ -1,11 +1,13 @@
 """A sweep runs what has no row, writes rows as runs end, goes on after being stopped, and survives runs that fail."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from filelock import FileLock
 
 from kinema.sweeps.collect import read_results, write_results
 from kinema.sweeps.grid import read_sweep
-from kinema.sweeps.launchers import DONE, LauncherError, Local
+from kinema.sweeps.launchers import DONE, Job, LauncherError, Local, run_job
 from kinema.sweeps.running import compute_again, rows_elsewhere, run_sweep, sweep_status
 
 from pretended import fit
@@ -208,6 +210,28 @@ def _runs(process):
     except OSError:
         return False
     return state != "Z"
+
+
+def test_what_a_run_leaves_tied_in_a_circle_is_gone_when_the_next_begins(tmp_path):
+    class Trainer:
+        pass
+
+    left = []
+
+    def train(arguments):
+        Path(*arguments).mkdir()
+        lying_about = sum(trainer() is not None for trainer in left)
+        trainer = Trainer()
+        trainer.network = {"trainer": trainer}
+        left.append(weakref.ref(trainer))
+        return lying_about
+
+    jobs = [Job((tmp_path / name,), tmp_path / name, tmp_path / f"{name}.log") for name in "ab"]
+    gc.disable()
+    try:
+        assert [run_job(train, job).status for job in jobs] == [0, 0]
+    finally:
+        gc.enable()
 
 
 def test_no_worker_is_told():

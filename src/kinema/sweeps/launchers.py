@@ -5,6 +5,7 @@ this one must see the same folders under the same names.
 """
 
 import contextlib
+import gc
 import os
 import queue
 import shutil
@@ -99,6 +100,7 @@ def _computed(execute: Execute, job: Job) -> Outcome:
             continue
         if arguments is job.arguments:
             shutil.rmtree(job.folder, ignore_errors=True)
+        gc.collect()  # Lightning ties network and trainer into a circle, and those of earlier runs would lie about
         with job.log.open("w", encoding="utf-8") as log, _output_to(log):
             try:
                 status = execute(arguments)
