@@ -93,6 +93,22 @@ def test_what_would_be_run_is_said_and_nothing_is_written(sweep, tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and all("shift_fraction=0.5 --data.size=32" in line for line in lines[1:])
     assert not file.with_name("results.csv").exists()
+    assert main(["sweep", str(file), "--dry-run", "--output", str(tmp_path / "elsewhere")]) == 0
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_stands_for_its_sweep_file(sweep, tmp_path, capsys):
+    """Its results are those beside the file, not those beside the folder."""
+    file = sweep()
+    recorded = next(read_sweep(file).runs())
+    append_result(
+        file.with_name("results.csv"), RunRow("none", 0, 0.5, 1.0, 24, 0, 1, 1.0, "c0", False, "cpu", 1, recorded.id)
+    )
+    assert main(["sweep", str(file.parent), "--dry-run"]) == 0
+    assert "3 runs to do" in capsys.readouterr().out
+    assert main(["sweep", "collect", str(file.parent)]) == 0
+    assert f"kinema sweep {file}" in file.with_name("README.md").read_text()
+    assert not (tmp_path / "README.md").exists()
 
 
 def test_runs_of_other_options_do_not_take_the_place_of_recorded_ones(sweep, tmp_path, capsys):
@@ -144,6 +160,12 @@ def test_a_misspelt_option_is_told_before_anything_runs(sweep, variants, told, c
     error = capsys.readouterr().err
     assert re.search(told, error), error
     assert not file.with_name("results.csv").exists()
+
+
+def test_a_misspelt_option_for_all_runs_is_no_fault_of_a_variant(sweep, capsys):
+    assert main(["sweep", str(sweep()), "--trainer.max_epoch=1"]) == 1
+    error = capsys.readouterr().err
+    assert "an option for all runs: " in error and "max_epoch" in error and "variant" not in error
 
 
 def test_places_that_are_not_there_are_told(sweep, capsys, monkeypatch):

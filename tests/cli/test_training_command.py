@@ -172,6 +172,12 @@ def test_optimiser_defaults_never_leak(cli):
     assert groups["norm"]["weight_decay"] == 0 and "momentum" not in groups["weight"]
 
 
+def test_weights_that_are_not_there_are_missed_before_data_are_made(cli, tmp_path):
+    cli("fit", *FIT, "--init_from", "NOWHERE.pth", "--data.root", tmp_path / "data", status=1)
+    assert "there is no checkpoint file NOWHERE.pth; give the path of" in cli.output.err
+    assert not (tmp_path / "data").exists() and not list(tmp_path.glob("runs/*/*"))
+
+
 def test_init_from_another_run_loads_its_weights_but_starts_anew(cli):
     run = cli("fit", *FIT)
     started = cli("fit", *FIT, "--init_from", run / "checkpoints" / "last.ckpt", "--model.optimizer.lr", 1e-12)

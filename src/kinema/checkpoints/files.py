@@ -29,6 +29,22 @@ def read_tensors(source: str | Path | Mapping[str, Any] | nn.Module) -> dict[str
     return read_checkpoint(source)[0]
 
 
+def checkpoint_file(source: str | Path) -> Path:
+    """A file of weights as it was named, or the last checkpoint of the run folder that was.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    path = Path(source)
+    if (path / "checkpoints" / "last.ckpt").is_file():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint file {path}; give the path of a .pth, .ckpt or .safetensors file, or a run folder"
+        )
+    return path
+
+
 def read_checkpoint(source: str | Path | Mapping[str, Any] | nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The named tensors of a checkpoint; and, of one of kinema, what its LightningModule was built with, else nothing.
 
@@ -38,13 +54,7 @@ def read_checkpoint(source: str | Path | Mapping[str, Any] | nn.Module) -> tuple
         source = source.state_dict()
     if isinstance(source, Mapping):
         return _tensors_in(source, "the mapping given"), _hparams_in(source)
-    path = Path(source)
-    if (path / "checkpoints" / "last.ckpt").is_file():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no checkpoint file {path}; give the path of a .pth, .ckpt or .safetensors file, or a run folder"
-        )
+    path = checkpoint_file(source)
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":  # eight bytes of length, then a header in JSON

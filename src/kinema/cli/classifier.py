@@ -25,7 +25,7 @@ def add_classifier(parser: argparse.ArgumentParser, *, views: bool = True) -> No
         "--checkpoint",
         help="with --run: last (the default) or best; without: a checkpoint of kinema, or with --model weights of its authors",
     )
-    parser.add_argument("--device", default="cpu", help="such as cpu or cuda:0")
+    parser.add_argument("--device", default="cpu", help="such as cuda:0; cpu when not given")
     add_weights(parser, "--checkpoint", views=views)
 
 

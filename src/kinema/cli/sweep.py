@@ -26,6 +26,8 @@ def run(arguments: Sequence[str]) -> int:
     stray = [argument for argument in extra if not (argument.startswith("--") and "." in argument and "=" in argument)]
     if stray:
         parser.error(f"{' '.join(stray)} is not understood; options for all runs have the form --data.root=FOLDER")
+    if options.file.is_dir():
+        options.file /= "sweep.yaml"
     try:
         return (_collect if collect else _sweep)(options, extra)
     except (SweepError, LauncherError, FileNotFoundError, ValueError, OSError) as error:
@@ -53,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     instead.add_argument("--dry-run", action="store_true", help="say what would be run")
     parser.add_argument("--root", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--launcher", choices=("local", "slurm", "ray"), default="local")
+    parser.add_argument(
+        "--launcher",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="where runs are computed: by processes of this machine (the default), or on a cluster that is there already",
+    )
     parser.add_argument("--workers", type=int, help="runs at a time on this machine; by its processors if not given")
     parser.add_argument("--threads", type=int, default=1, help="processors of each run")
     parser.add_argument("--address", help="of the Ray cluster, HOST:PORT")
@@ -72,7 +79,7 @@ def _collect_parser() -> argparse.ArgumentParser:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help="such as experiments/shift_fraction/sweep.yaml")
+    parser.add_argument("file", type=Path, help="such as experiments/shift_fraction/sweep.yaml; or its folder")
     parser.add_argument("--output", type=Path, help="folder of results.csv, figure.png and README.md; that of the file")
 
 
@@ -89,21 +96,24 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
     state = sweep_status(sweep, folder / sweep.results, extra)
     if options.check:
         return _check(sweep, state, options, extra)
+    launcher = None
     if not options.dry_run:
         _keep_published(sweep, state, options, extra)
+        launcher = _launcher(options)
     missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
     print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
-    if options.dry_run:
+    if launcher is None:
         for one in missing:
             print("kinema", shlex.join(one.arguments(options.root)))
         return 0
     if options.launcher == "local":
         sweep.need_places()
     source = _source()
+    folder.mkdir(parents=True, exist_ok=True)
     rows = run_sweep(
         sweep,
         main,
-        _launcher(options),
+        launcher,
         root=options.root,
         table=folder / sweep.results,
         extra=extra,
@@ -152,9 +162,7 @@ def _collect(options: argparse.Namespace, extra: list[str]) -> int:
 
 
 def _output(options: argparse.Namespace) -> Path:
-    folder = options.output or options.file.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return options.output or options.file.parent
 
 
 def _keep_published(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
@@ -211,4 +219,7 @@ def _check_options(sweep: Sweep, extra: Sequence[str]) -> None:
         try:
             Checked(run.arguments(Path("runs")))
         except ArgumentError as error:
-            raise SweepError(f"the variant {run.variant.name}: {told_shortly(str(error))}") from error
+            told = told_shortly(str(error))
+            for_all = [option for option in extra if option.partition("=")[0] in told]
+            whose = "an option for all runs" if for_all else f"the variant {run.variant.name}"
+            raise SweepError(f"{whose}: {told}") from error

@@ -24,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
+from kinema.checkpoints.files import checkpoint_file
 from kinema.checkpoints.load import Inflation
 from kinema.cli.messages import say
 from kinema.cli.overview import short_help
@@ -203,7 +204,9 @@ class TrainingCLI(LightningCLI):
                 )
             weights = None  # what the run started from stands in its configuration, and is in the checkpoint long since
         start = Path(weights) if weights else None
-        self.model.init_weights = checkpoint_of(start) if start is not None and start.is_dir() else start
+        if start is not None:  # now, before data are prepared for what cannot begin
+            start = checkpoint_of(start) if start.is_dir() else checkpoint_file(start)
+        self.model.init_weights = start
         self.model.inflation = options["inflation"]
         given = self._get(self.config_init, "trainer", default={})  # pyrefly: ignore[bad-argument-type]
         loggers: list[Any] = [JsonLinesLogger(folder.history)]

@@ -262,7 +262,7 @@ def _interval(rows: Sequence[RunRow], variant: str, baseline: str) -> str:
     try:
         difference = paired_difference(rows, variant, baseline)
     except ValueError:
-        return "needs two shared seeds"
+        return "needs two shared seeds" if any(row.variant == variant for row in rows) else "not run"
     return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
 
 
