@@ -164,6 +164,7 @@ def test_bfloat16_stays_near(name, options, clip):
     assert_close_in_bfloat16(build(name, **options), clip, tolerance=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), ALL, ids=ids)
 def test_exports(name, options, clip):
     assert_exports(build(name, **options), clip[:1], tolerance=1e-5)

@@ -30,7 +30,7 @@ def module(root, **options):
     return data
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_batches_are_bit_equal_to_decoded_ones(motion, workers):
     decoded, cached = module(motion), module(motion, frame_cache=True, num_workers=workers)
     for loader in ("train_dataloader", "val_dataloader"):
