@@ -275,7 +275,7 @@ def test_compiling_needs_a_compiler(cli, monkeypatch):
 
 @pytest.mark.slow
 def test_a_compiled_run_keeps_the_keys_of_its_checkpoint(cli, monkeypatch):
-    """Traced as for the C++ compiler, which would take minutes here; tests of latency let it write some."""
+    """Traced as for the C++ compiler, which would take a minute here; tests of latency let it write some."""
     compiling, traced = torch.compile, []
 
     def compile(function, **options):

@@ -20,10 +20,6 @@ from kinema.cli.messages import say
 from kinema.cli.profile import network_options, split_options
 from kinema.training.record import processor_name
 
-_SWEEP = (
-    "Compute the first runs of a sweep with one worker and with two, in turns and behind a run that does not count: seconds "
-    "that the sweep takes beside training, and what the second worker brings. Nothing is recorded in the experiment."
-)
 _LAYERS = {
     "calibrated": ["64x56", "128x28", "256x14", "512x7"],
     "operators": ["64x56", "128x28", "256x14", "512x7"],
@@ -42,8 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     add_data(commands.add_parser("data", help="clips per second: against other loaders, by source; RandAugment"))
     add_features(commands.add_parser("features", help="sliding over a video against decoding it clip by clip"))
-    what_sweeps_cost = "what a sweep costs beside its runs, and what a second worker brings"
-    _add_sweep(commands.add_parser("sweep", help=what_sweeps_cost, description=_SWEEP))
+    _add_sweep(commands.add_parser("sweep", help="what a sweep costs beside its runs, and what a second worker brings"))
     add_export(commands.add_parser("export", help="networks as files: parity with the network, and speed beside it"))
     add_localization(
         commands.add_parser("localization", help="boundary matching, and Soft-NMS with evaluation, against loops")
@@ -134,11 +129,22 @@ def _add_measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compute the first runs of a sweep with one worker and with two, in turns and behind a run that does not count: "
+        "seconds that the sweep takes beside training, and what the second worker brings. Nothing is recorded."
+    )
     parser.add_argument("file", type=Path, help="a sweep; options such as --trainer.max_epochs=2 go to all its runs")
-    parser.add_argument("--runs", type=int, default=4, help="its first variants, one run each; 4 when not given")
-    parser.add_argument("--rounds", type=int, default=2, help="each runs all of them with one worker and with two; 2")
     parser.add_argument(
-        "--root", type=Path, default=Path("runs/bench"), help="folder of the runs while they are needed; runs/bench"
+        "--runs", type=int, default=4, help="its first variants, one run each; %(default)s when not given"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=2,
+        help="each runs all of them with one worker and with two; %(default)s when not given",
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path("runs/bench"), help="folder of the runs while they are needed"
     )
     parser.add_argument("--json", type=Path, help="also write the rows, commit and machine to this file")
 

@@ -25,7 +25,7 @@ def add_classifier(parser: argparse.ArgumentParser, *, views: bool = True) -> No
         "--checkpoint",
         help="with --run: last (the default) or best; without: a checkpoint of kinema, or with --model weights of its authors",
     )
-    parser.add_argument("--device", default="cpu", help="such as cuda:0; cpu when not given")
+    parser.add_argument("--device", default="cpu", help="such as cuda:0; %(default)s when not given")
     add_weights(parser, "--checkpoint", views=views)
 
 
@@ -55,6 +55,7 @@ def add_weights(parser: argparse.ArgumentParser, option: str, *, views: bool = T
     weights.add_argument("--sampling", choices=("segment", "dense"), help="segment when not given")
     weights.add_argument("--stride-frames", type=int, help="distance of the frames of dense sampling; 8 when not given")
     if not views:
+        parser.set_defaults(num_clips=None, num_crops=None)
         return
     weights.add_argument("--num-clips", type=int, help="clips of a video whose scores are averaged; 1 when not given")
     weights.add_argument("--num-crops", type=int, choices=(1, 3, 5, 10), help="crops of a clip; 1 when not given")
@@ -70,7 +71,7 @@ def load_predictor(options: argparse.Namespace) -> "Predictor":
     from kinema.training.restore import Predictor
 
     need_device(options.device)
-    given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name, None) is not None]
+    given = [name for name in (*_CUTTING, *_OF_WEIGHTS) if getattr(options, name) is not None]
     given += [name for name in ("model", "option", "bgr") if getattr(options, name)]
     if options.run is not None:
         which = options.checkpoint or "last"
@@ -159,8 +160,8 @@ def _clips(options: argparse.Namespace) -> "EvalClips":
 
     return EvalClips(
         frame_scheme(options.sampling or "segment", options.num_frames or 8, options.stride_frames or 8),
-        EvalTransform(options.size or 224, options.resize, getattr(options, "num_crops", None) or 1),
-        num_clips=getattr(options, "num_clips", None) or 1,
+        EvalTransform(options.size or 224, options.resize, options.num_crops or 1),
+        num_clips=options.num_clips or 1,
     )
 
 

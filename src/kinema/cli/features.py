@@ -24,7 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="kinema features", description=__doc__)
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="video files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where feature files go")
-    parser.add_argument("--stride", type=int, default=8, help="frames from one clip to the next; 8 when not given")
+    parser.add_argument(
+        "--stride", type=int, default=8, help="frames from one clip to the next; %(default)s when not given"
+    )
     parser.add_argument("--clip-frames", type=int, help="frames of a clip; as many as the classifier took")
     parser.add_argument(
         "--frame-interval", type=int, help="frames from one frame of a clip to the next; that of the classifier"
@@ -39,7 +41,10 @@ def run(arguments: Sequence[str]) -> int:
         "as many channels",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=8, help="crops that go through the network together; 8 when not given"
+        "--batch-size",
+        type=int,
+        default=8,
+        help="crops that go through the network together; %(default)s when not given",
     )
     parser.add_argument(
         "--frames", metavar="TEMPLATE", help="videos are folders of pictures with names such as {:05d}.jpg"

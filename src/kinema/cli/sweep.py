@@ -96,18 +96,18 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
     state = sweep_status(sweep, folder / sweep.results, extra)
     if options.check:
         return _check(sweep, state, options, extra)
-    launcher = None
-    if not options.dry_run:
-        _keep_published(sweep, state, options, extra)
-        launcher = _launcher(options)
     missing = [run for run in state.missing if not options.only or run.variant.name in options.only]
-    print(f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do")
-    if launcher is None:
+    to_do = f"{sweep.name}: {len(sweep.variants)} variants x {len(sweep.seeds)} seeds, {len(missing)} runs to do"
+    if options.dry_run:
+        print(to_do)
         for one in missing:
             print("kinema", shlex.join(one.arguments(options.root)))
         return 0
+    _keep_published(sweep, state, options, extra)
+    launcher = _launcher(options)
     if options.launcher == "local":
         sweep.need_places()
+    print(to_do)
     source = _source()
     folder.mkdir(parents=True, exist_ok=True)
     rows = run_sweep(

@@ -109,24 +109,22 @@ def compare_latency(
     threads = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads)
     try:
+        shapes = {name: clip_shape[name] if isinstance(clip_shape, Mapping) else clip_shape for name in names}
+        clips = {shape: _clip(shape, device, dtype) for shape in map(tuple, shapes.values())}
+        for clip in clips.values():
+            clip.requires_grad_(input_gradient and mode == "forward_backward")
+        steps = {
+            name: _step(_prepared(model, mode, device, dtype, channels_last, compile), clips[tuple(shapes[name])], mode)
+            for name, model in models.items()
+        }
+        times: dict[str, list[float]] = {name: [] for name in names}
         with _only_new_garbage():
-            shapes = {name: clip_shape[name] if isinstance(clip_shape, Mapping) else clip_shape for name in names}
-            clips = {shape: _clip(shape, device, dtype) for shape in map(tuple, shapes.values())}
-            for clip in clips.values():
-                clip.requires_grad_(input_gradient and mode == "forward_backward")
-            steps = {
-                name: _step(
-                    _prepared(model, mode, device, dtype, channels_last, compile), clips[tuple(shapes[name])], mode
-                )
-                for name, model in models.items()
-            }
-            times: dict[str, list[float]] = {name: [] for name in names}
             for number in range(warmup + rounds):
                 for name in names if number % 2 == 0 else reversed(names):
                     elapsed = _time(steps[name], device)
                     if number >= warmup:
                         times[name].append(elapsed)
-            memory = {name: _peak_memory(step, device) for name, step in steps.items()}
+        memory = {name: _peak_memory(step, device) for name, step in steps.items()}
     finally:
         torch.set_num_threads(threads)
     return [_row(name, times[name], times[baseline], memory[name], shapes[name][0]) for name in names]
