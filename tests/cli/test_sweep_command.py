@@ -107,7 +107,7 @@ def test_a_folder_stands_for_its_sweep_file(sweep, tmp_path, capsys):
     assert main(["sweep", str(file.parent), "--dry-run"]) == 0
     assert "3 runs to do" in capsys.readouterr().out
     assert main(["sweep", "collect", str(file.parent)]) == 0
-    assert f"kinema sweep {file}" in file.with_name("README.md").read_text()
+    assert f"kinema sweep {file.parent}" in file.with_name("README.md").read_text()
     assert not (tmp_path / "README.md").exists()
 
 

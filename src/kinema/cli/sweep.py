@@ -7,11 +7,12 @@ import argparse
 import shlex
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from kinema.cli.messages import say
-from kinema.sweeps.grid import Sweep, SweepError, read_sweep
+from kinema.sweeps.grid import Sweep, SweepError, SweepRun, read_sweep
 from kinema.sweeps.launchers import Launcher, LauncherError, Local, RayCluster, Slurm
 from kinema.sweeps.report import result_marks, write_sweep_report
 from kinema.sweeps.running import SweepStatus, compute_again, rows_elsewhere, run_sweep, sweep_status
@@ -26,8 +27,6 @@ def run(arguments: Sequence[str]) -> int:
     stray = [argument for argument in extra if not (argument.startswith("--") and "." in argument and "=" in argument)]
     if stray:
         parser.error(f"{' '.join(stray)} is not understood; options for all runs have the form --data.root=FOLDER")
-    if options.file.is_dir():
-        options.file /= "sweep.yaml"
     try:
         return (_collect if collect else _sweep)(options, extra)
     except (SweepError, LauncherError, FileNotFoundError, ValueError, OSError) as error:
@@ -92,7 +91,7 @@ def _sweep(options: argparse.Namespace, extra: list[str]) -> int:
         names = ", ".join(variant.name for variant in sweep.variants)
         raise SweepError(f"--only names {', '.join(unknown)}, which is no variant; the variants are {names}")
     _check_options(sweep, extra)
-    folder = _output(options)
+    folder = _output(sweep, options)
     state = sweep_status(sweep, folder / sweep.results, extra)
     if options.check:
         return _check(sweep, state, options, extra)
@@ -152,7 +151,7 @@ def _source() -> str:
 
 def _collect(options: argparse.Namespace, extra: list[str]) -> int:
     sweep = read_sweep(options.file)
-    table = _output(options) / sweep.results
+    table = _output(sweep, options) / sweep.results
     state = sweep_status(sweep, table, extra)
     if not state.recorded:
         raise FileNotFoundError(f"{table} records no run; start the sweep with 'kinema sweep {options.file}'")
@@ -161,14 +160,14 @@ def _collect(options: argparse.Namespace, extra: list[str]) -> int:
     return 0
 
 
-def _output(options: argparse.Namespace) -> Path:
-    return options.output or options.file.parent
+def _output(sweep: Sweep, options: argparse.Namespace) -> Path:
+    return options.output or sweep.folder
 
 
 def _keep_published(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
     """Refuse to put runs with other options in the place of those that the experiment has recorded."""
     if extra and options.output is None and state.foreign and not state.rows:
-        table = options.file.parent / sweep.results
+        table = sweep.folder / sweep.results
         raise SweepError(
             f"{table} holds {len(state.foreign)} runs without {shlex.join(extra)}, whose table and picture these would "
             "replace; give --output FOLDER for runs of your own"
@@ -178,7 +177,7 @@ def _keep_published(sweep: Sweep, state: SweepStatus, options: argparse.Namespac
 def _write(sweep: Sweep, state: SweepStatus, options: argparse.Namespace, extra: Sequence[str]) -> None:
     if not state.recorded:
         return
-    folder = _output(options)
+    folder = _output(sweep, options)
     readme = folder / "README.md"
     if not readme.is_file():
         begin, end = result_marks(sweep.part)
@@ -219,7 +218,16 @@ def _check_options(sweep: Sweep, extra: Sequence[str]) -> None:
         try:
             Checked(run.arguments(Path("runs")))
         except ArgumentError as error:
-            told = told_shortly(str(error))
-            for_all = [option for option in extra if option.partition("=")[0] in told]
-            whose = "an option for all runs" if for_all else f"the variant {run.variant.name}"
-            raise SweepError(f"{whose}: {told}") from error
+            whose = f"the variant {run.variant.name}" if _is_read(Checked, run) else "an option for all runs"
+            raise SweepError(f"{whose}: {told_shortly(str(error))}") from error
+
+
+def _is_read(cli: Any, run: SweepRun) -> bool:
+    """Whether the configuration of a run can be read without what its variant changes."""
+    from jsonargparse import ArgumentError
+
+    try:
+        cli(replace(run, variant=replace(run.variant, changes={})).arguments(Path("runs")))
+    except ArgumentError:
+        return False
+    return True
